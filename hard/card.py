@@ -1,0 +1,82 @@
+"""Model folders: finding them, and reading the card that says what a model wants and what it reached."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from pathlib import Path
+
+import msgspec
+
+from hard.types import HardError, Windowing
+
+
+class Figure(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One measured number, with the command that gives it."""
+
+    metric: str
+    value: float
+    data: str
+    command: str
+    n: int | None = None
+
+
+class Card(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """models/<name>/card.yaml."""
+
+    name: str
+    summary: str
+    labels: list[str]
+    channels: list[str]
+    sha256: str  # of model.pt
+    windowing: Windowing
+    parameters: int
+    input: str  # shape and units
+    output: str
+    training: dict[str, str]
+    figures: list[Figure]
+    intended_use: str
+    limitations: list[str]
+    licence: str
+    format: str = "torchscript"  # which loader in model.py reads the weights
+
+
+def model_dirs() -> list[Path]:
+    """Where models are looked for: HARD_MODELS, the installed package, the checkout."""
+    here = Path(__file__).resolve().parent
+    named = [Path(p) for p in os.environ.get("HARD_MODELS", "").split(os.pathsep) if p]
+    return [d for d in (*named, here / "models", here.parent / "models") if d.is_dir()]
+
+
+def list_models() -> list[Path]:
+    """Folders of all models found, by name; an earlier place wins."""
+    found: dict[str, Path] = {}
+    for place in model_dirs():
+        for card in sorted(place.glob("*/card.yaml")):
+            found.setdefault(card.parent.name, card.parent)
+    return [found[name] for name in sorted(found)]
+
+
+def find_model(name: str) -> Path:
+    """The folder of a model given by name or by path."""
+    if (Path(name) / "card.yaml").is_file():
+        return Path(name)
+    models = {path.name: path for path in list_models()}
+    if name in models:
+        return models[name]
+    near = difflib.get_close_matches(name, models, n=1)
+    hint = f"did you mean {near[0]}?" if near else f"there is: {', '.join(models) or 'none'}"
+    raise HardError(f"no model named {name!r}; {hint} (`hard models` lists them)")
+
+
+def read_card(folder: Path) -> Card:
+    import yaml
+
+    path = folder / "card.yaml"
+    try:
+        card = msgspec.convert(yaml.safe_load(path.read_text("utf-8")), Card)
+    except FileNotFoundError:
+        raise HardError(f"{path}: no such file; a model is a folder with model.pt and card.yaml") from None
+    except (yaml.YAMLError, msgspec.ValidationError) as e:
+        raise HardError(f"{path}: {' '.join(str(e).split())}") from None
+    return card

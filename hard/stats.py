@@ -1,0 +1,50 @@
+"""Counters: every kind of loss has a name here, and nothing is dropped without one."""
+
+from __future__ import annotations
+
+import enum
+import threading
+
+
+class Drop(enum.StrEnum):
+    """Why data did not become a label. The text after each name is what an operator reads."""
+
+    INBOX_FULL = "inbox_full"  # messages: the engine fell behind, the oldest went
+    PAYLOAD_TOO_LARGE = "payload_too_large"  # messages: over sources.mqtt.max_payload_bytes
+    BAD_PAYLOAD = "bad_payload"  # messages: the codec could not read them
+    BAD_DEVICE = "bad_device"  # messages: no usable device name in the topic
+    TOO_MANY_DEVICES = "too_many_devices"  # chunks: over imu.max_devices
+    NOT_FINITE = "not_finite"  # samples: NaN or infinity
+    ABSURD = "absurd"  # samples: beyond what a phone's sensor can measure
+    LATE = "late"  # samples: duplicated or older than what was already used
+    RATE_TOO_HIGH = "rate_too_high"  # samples: more than 1,024 in a hop
+    GAP = "gap"  # restarts: silence longer than imu.max_gap_s on the device's clock
+    CLOCK_JUMP = "clock_jump"  # restarts: the device's clock went back
+    STALE_HOP = "stale_hop"  # windows: older than engine.max_age_s, filtered but not classified
+    OUTBOX_FULL = "outbox_full"  # labels: the broker does not take them fast enough
+    NOT_CONNECTED = "not_connected"  # labels: no broker to take them
+
+
+class Counters:
+    """Named totals since start; any thread may add."""
+
+    def __init__(self) -> None:
+        self._totals: dict[str, int] = {}
+        self._lock = threading.Lock()
+
+    def add(self, name: str, n: int = 1) -> None:
+        with self._lock:
+            self._totals[name] = self._totals.get(name, 0) + n
+
+    def __getitem__(self, name: str) -> int:
+        return self._totals.get(name, 0)
+
+    def snapshot(self) -> dict[str, int]:
+        """All non-zero totals, by name."""
+        with self._lock:
+            return dict(sorted(self._totals.items()))
+
+    def drops(self) -> dict[str, int]:
+        """The non-zero totals that are losses, by name."""
+        names = {str(drop) for drop in Drop}
+        return {name: n for name, n in self.snapshot().items() if name in names}

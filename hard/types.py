@@ -1,0 +1,85 @@
+"""The values that travel through the pipeline: units, shapes and who owns them."""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+F32: TypeAlias = NDArray[np.float32]
+F64: TypeAlias = NDArray[np.float64]
+
+G = 9.80665  # standard gravity, m/s²: one g
+
+
+class HardError(Exception):
+    """A mistake that a person can mend; the text is one line and names the fix."""
+
+
+class Message(msgspec.Struct, frozen=True, gc=False):
+    """One payload as it arrived; immutable, so any thread may keep it."""
+
+    topic: str
+    payload: bytes
+    arrival_s: float  # time.monotonic() at arrival
+
+
+class Chunk(msgspec.Struct, frozen=True):
+    """Consecutive samples of one device, in SI units; nobody writes to the arrays after creation.
+
+    Acceleration is specific force in the Android convention: +9.8 m/s² on the axis that points up at rest.
+    """
+
+    device: str
+    t: F64  # (n,) seconds, on the device's own clock
+    samples: F32  # (n, 6) ax ay az [m/s²], gx gy gz [rad/s]
+    arrival_s: float  # time.monotonic() at arrival of the message that carried it
+
+
+class Windowing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How a model wants its windows; comes from the model's card."""
+
+    rate_hz: float = 50.0
+    window: int = 128  # samples
+    hop: int = 64  # samples
+    cutoff_hz: float = 0.3  # gravity low-pass, Butterworth
+    order: int = 3
+
+
+class Windows(msgspec.Struct, frozen=True):
+    """A batch of N windows, ready for a model, in the order of each device's time."""
+
+    x: F32  # (N, window, 9) body acceleration [g], gyroscope [rad/s], total acceleration [g]
+    devices: list[str]
+    t_end: F64  # (N,) device seconds of each window's last sample
+    arrival_s: F64  # (N,) monotonic arrival of the message that completed it
+    rate_hz: F64  # (N,) measured input rate over the last hop
+    gaps: list[int]  # restarts of the device's window so far
+
+
+class Prediction(msgspec.Struct, frozen=True):
+    """What a model says of one window; `reason` tells why an activity is `unknown`."""
+
+    device: str
+    t_end: float  # device seconds of the window's last sample
+    activity: str
+    confidence: float  # probability of `activity`; 0 where it is `unknown`
+    probabilities: dict[str, float]
+    rate_hz: float
+    gaps: int
+    arrival_s: float
+    reason: str | None = None
+
+
+class Label(msgspec.Struct, frozen=True):
+    """A prediction in its device's history, as subscribers get it."""
+
+    prediction: Prediction
+    since_s: float  # UTC seconds (epoch) of the end of the first window with this activity
+    window_end_s: float  # UTC seconds (epoch), estimated from the arrival
+    seq: int  # counts the device's labels from 1
+    model: str
+    model_hash: str
+    latency_ms: float  # from arrival of the window's last sample to the moment of publishing
