@@ -1,0 +1,71 @@
+"""The only places where threads meet: Inbox (bounded, drops oldest, counts) and Board (labels now)."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+
+from hard.stats import Counters, Drop
+from hard.types import Label, Message
+
+
+class Inbox:
+    """Messages from any thread to the engine, bounded in number and bytes; when full, the oldest goes."""
+
+    def __init__(self, max_messages: int, max_bytes: int, counters: Counters) -> None:
+        self._max_messages = max_messages
+        self._max_bytes = max_bytes
+        self._counters = counters
+        self._queue: deque[Message] = deque()
+        self._bytes = 0
+        self._ready = threading.Condition()
+
+    def put(self, message: Message) -> None:
+        size = len(message.payload)
+        with self._ready:
+            while self._queue and (
+                len(self._queue) >= self._max_messages or self._bytes + size > self._max_bytes
+            ):
+                self._bytes -= len(self._queue.popleft().payload)
+                self._counters.add(Drop.INBOX_FULL)
+            self._queue.append(message)
+            self._bytes += size
+            if len(self._queue) == 1:
+                self._ready.notify()
+
+    def drain(self, timeout_s: float) -> deque[Message]:
+        """Everything that waits; blocks until there is something, `wake` or the time-out."""
+        with self._ready:
+            if not self._queue:
+                self._ready.wait(timeout_s)
+            taken, self._queue = self._queue, deque()
+            self._bytes = 0
+            return taken
+
+    def wake(self) -> None:
+        """Let a waiting `drain` return with nothing."""
+        with self._ready:
+            self._ready.notify()
+
+
+class Board:
+    """Each device's newest label, for whoever wants to show it; copies out, so readers never wait long."""
+
+    def __init__(self) -> None:
+        self._labels: dict[str, Label] = {}
+        self._lock = threading.Lock()
+
+    def put(self, labels: list[Label]) -> None:
+        with self._lock:
+            for label in labels:
+                self._labels[label.prediction.device] = label
+
+    def forget(self, devices: list[str]) -> None:
+        with self._lock:
+            for device in devices:
+                self._labels.pop(device, None)
+
+    def labels(self) -> list[Label]:
+        """Newest label of every device, by name."""
+        with self._lock:
+            return [self._labels[d] for d in sorted(self._labels)]

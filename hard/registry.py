@@ -1,0 +1,46 @@
+"""Extension tables: name -> "module:Class", imported when asked for; other packages add through entry points."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+from collections.abc import Mapping
+from importlib.metadata import entry_points
+from typing import Final
+
+from hard.types import HardError
+
+CODECS: Final[Mapping[str, str]] = {
+    "native": "hard.codecs.native:NativeCodec",
+}
+SOURCES: Final[Mapping[str, str]] = {
+    "mqtt": "hard.sources.mqtt:MqttSource",
+}
+SINKS: Final[Mapping[str, str]] = {
+    "mqtt": "hard.sinks.mqtt:MqttSink",
+    "board": "hard.sinks.board:BoardSink",
+}
+
+
+def names(kind: str, table: Mapping[str, str]) -> list[str]:
+    """Every name of a table, entry points of group "hard.<kind>" included."""
+    return sorted({*table, *(e.name for e in entry_points(group=f"hard.{kind}"))})
+
+
+def resolve(kind: str, table: Mapping[str, str], name: str) -> type:
+    """The class behind a name; HardError names the nearest name, or the package that is missing."""
+    target = table.get(name)
+    if target is None:
+        outside = [e for e in entry_points(group=f"hard.{kind}") if e.name == name]
+        if not outside:
+            known = names(kind, table)
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"there is: {', '.join(known)}"
+            raise HardError(f"no {kind.rstrip('s')} named {name!r}; {hint}")
+        target = outside[0].value
+    module, _, attribute = target.partition(":")
+    try:
+        found: type = getattr(importlib.import_module(module), attribute)
+    except ModuleNotFoundError as e:
+        raise HardError(f"{kind.rstrip('s')} {name!r} needs the package {e.name!r}: pip install {e.name}") from None
+    return found
