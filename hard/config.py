@@ -1,0 +1,222 @@
+"""YAML -> frozen, validated settings; every default lives here, every error names key, line and fix."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Final, Literal, TypeAlias, Union, get_args, get_origin
+
+import msgspec
+import yaml
+from msgspec import Meta
+
+from hard.types import HardError
+
+Tree: TypeAlias = Union[dict[str, "Tree"], list["Tree"], str, int, float, bool, None]  # noqa: UP007
+Key: TypeAlias = tuple[str, ...]
+ENV_PREFIX: Final = "HARD__"
+
+Port = Annotated[int, Meta(ge=1, le=65535)]
+Qos = Annotated[int, Meta(ge=0, le=2)]
+Count = Annotated[int, Meta(ge=1)]
+Seconds = Annotated[float, Meta(gt=0)]
+TopicPrefix = Annotated[str, Meta(pattern=r"^[^+#/\s]+(/[^+#/\s]+)*$")]
+TopicFilter = Annotated[str, Meta(pattern=r"^[^#\s]+(/#)?$")]
+
+
+class Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A part of the settings."""
+
+
+class BrokerSettings(Section):
+    url: str | None = None
+    keepalive_s: Annotated[int, Meta(ge=5, le=65535)] = 30
+    max_queued: Count = 10_000
+
+
+class EmbeddedSettings(Section):
+    port: Port = 1883
+
+
+class TopicSettings(Section):
+    filter: TopicFilter
+    codec: str = "native"
+
+
+class MqttSourceSettings(Section):
+    topics: tuple[TopicSettings, ...] = (TopicSettings("hard/+/imu"),)
+    qos: Qos = 0
+    max_payload_bytes: Count = 262_144
+
+
+class SourcesSettings(Section):
+    mqtt: MqttSourceSettings = MqttSourceSettings()
+
+
+class ImuSettings(Section):
+    model: str = "lstm-waist"
+    max_gap_s: Annotated[float, Meta(ge=0.05, le=2.0)] = 0.2
+    min_rate_hz: Annotated[float, Meta(ge=5.0, le=50.0)] = 19.0
+    max_devices: Count = 20_000
+    evict_after_s: Seconds = 300.0
+
+
+class EngineSettings(Section):
+    tick_ms: Annotated[float, Meta(ge=1.0, le=1000.0)] = 20.0
+    inbox_messages: Count = 100_000
+    inbox_mb: Count = 64
+    max_age_s: Seconds = 5.0
+
+
+class OutputSettings(Section):
+    prefix: TopicPrefix = "hard"
+    qos: Qos = 0
+    retain: bool = True
+
+
+class Settings(Section):
+    """Everything `hard run` can be told; config/hard.yaml says what each key means."""
+
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    state_dir: str | None = None
+    broker: BrokerSettings = BrokerSettings()
+    embedded: EmbeddedSettings = EmbeddedSettings()
+    sources: SourcesSettings = SourcesSettings()
+    imu: ImuSettings = ImuSettings()
+    engine: EngineSettings = EngineSettings()
+    output: OutputSettings = OutputSettings()
+
+
+def load_settings(
+    path: Path | None = None,
+    environ: Mapping[str, str] | None = None,
+    options: Mapping[Key, tuple[str, Tree]] | None = None,
+) -> Settings:
+    """Settings by precedence: `options` (command line), environment (HARD__BROKER__URL), file, defaults.
+
+    `options` maps a key to the option's name and value. Raises HardError with the place and the fix.
+    """
+    tree: dict[str, Tree] = {}
+    origins: dict[Key, str] = {}
+    if path is not None:
+        tree, origins = _read(path)
+    for name, text in sorted((environ or {}).items()):
+        if name.startswith(ENV_PREFIX):
+            key = tuple(name[len(ENV_PREFIX) :].lower().split("__"))
+            _put(tree, key, _scalar(name, text), name)
+            origins.update((key[:i], name) for i in range(1, len(key) + 1))
+    for key, (option, value) in (options or {}).items():
+        _put(tree, key, value, option)
+        origins[key] = option
+    try:
+        return msgspec.convert(tree, Settings)
+    except msgspec.ValidationError as e:
+        raise HardError(_explain(str(e), tree, origins, path)) from None
+
+
+def _read(path: Path) -> tuple[dict[str, Tree], dict[Key, str]]:
+    origins: dict[Key, str] = {}
+    try:
+        node = yaml.compose(path.read_text("utf-8"), Loader=yaml.SafeLoader)
+    except OSError as e:
+        siblings = [p.name for p in path.parent.glob("*.y*ml")] if path.parent.is_dir() else []
+        near = difflib.get_close_matches(path.name, siblings, n=1)
+        hint = f"; did you mean {path.with_name(near[0])}?" if near else ""
+        raise HardError(f"{path}: {e.strerror}{hint}") from None
+    except UnicodeDecodeError:
+        raise HardError(f"{path}: not UTF-8 text") from None
+    except yaml.MarkedYAMLError as e:
+        line = e.problem_mark.line + 1 if e.problem_mark else 1
+        raise HardError(f"{path}:{line}: not YAML: {e.problem or e.context}") from None
+    if node is None:
+        return {}, origins
+    if not isinstance(node, yaml.MappingNode):
+        raise HardError(f"{path}:1: expected keys such as `broker:`, found a {node.tag.rsplit(':', 1)[-1]}")
+    tree = _build(node, (), path, origins)
+    assert isinstance(tree, dict)
+    return tree, origins
+
+
+def _build(node: yaml.Node, key: Key, path: Path, origins: dict[Key, str]) -> Tree:
+    """A node as plain values, noting the line of every key."""
+    if isinstance(node, yaml.MappingNode):
+        out: dict[str, Tree] = {}
+        for name_node, value in node.value:
+            name = str(name_node.value)
+            place = f"{path}:{name_node.start_mark.line + 1}"
+            if name in out:
+                raise HardError(f"{place}: {'.'.join((*key, name))} is given twice; keep one")
+            origins[(*key, name)] = place
+            child = _build(value, (*key, name), path, origins)
+            empty = child is None and _fields((*key, name))  # `broker:` with every line below commented out
+            out[name] = {} if empty else child
+        return out
+    if isinstance(node, yaml.SequenceNode):
+        items: list[Tree] = []
+        for i, item in enumerate(node.value):
+            origins[(*key, str(i))] = f"{path}:{item.start_mark.line + 1}"
+            items.append(_build(item, (*key, str(i)), path, origins))
+        return items
+    value_: Tree = yaml.SafeLoader("").construct_object(node)
+    return value_
+
+
+def _scalar(name: str, text: str) -> Tree:
+    try:
+        value: Tree = yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise HardError(f"{name}: {text!r} is not a YAML value") from None
+    return value
+
+
+def _put(tree: dict[str, Tree], key: Key, value: Tree, origin: str) -> None:
+    for name in key[:-1]:
+        child = tree.setdefault(name, {})
+        if not isinstance(child, dict):
+            raise HardError(f"{origin}: {name} holds a value, not keys")
+        tree = child
+    tree[key[-1]] = value
+
+
+def _explain(message: str, tree: Tree, origins: Mapping[Key, str], path: Path | None) -> str:
+    """msgspec's message with its place in the file, and the nearest key where the key is unknown."""
+    what, _, where = message.partition(" - at `$")
+    key: Key = tuple(filter(None, re.split(r"[.\[\]`]+", where)))
+    unknown = re.search(r"unknown field `(.*)`", what)
+    if unknown:
+        known = _fields(key)
+        near = difflib.get_close_matches(unknown[1], known, n=1)
+        key = (*key, unknown[1])
+        what = "unknown key; " + (f"did you mean {near[0]!r}?" if near else f"there is: {', '.join(known)}")
+    else:
+        found: Tree = tree
+        for part in key:
+            found = found[int(part)] if isinstance(found, list) else found[part] if isinstance(found, dict) else None
+        what = what[0].lower() + what[1:].replace("`", "")
+        choices = get_args(_type_at(key)) if "enum value" in what else ()
+        what = f"expected one of {', '.join(choices)}" if choices else what
+        if not isinstance(found, dict | list):
+            what += f" (it is {found!r})"
+    place = next((origins[key[:i]] for i in range(len(key), 0, -1) if key[:i] in origins), str(path))
+    return f"{place}: {'.'.join(key)}: {what}"
+
+
+def _type_at(key: Key) -> object:
+    """The annotated type of a setting."""
+    at: object = Settings
+    for part in key:
+        if isinstance(at, type) and issubclass(at, Section):
+            at = next((f.type for f in msgspec.structs.fields(at) if f.name == part), None)
+        elif get_origin(at) is tuple:
+            at = get_args(at)[0]
+    return at
+
+
+def _fields(key: Key) -> Sequence[str]:
+    """Names of the settings below a key; none where it is not a section."""
+    at = _type_at(key)
+    if isinstance(at, type) and issubclass(at, Section):
+        return [f.name for f in msgspec.structs.fields(at)]
+    return []
