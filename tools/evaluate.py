@@ -1,0 +1,121 @@
+"""Measure a model on the official UCI HAR test windows, cut from raw recordings as the daemon does."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.table import Table
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # `python tools/x.py` and `python -m tools.x`
+
+from hard.datasets import data_dir
+from hard.datasets.hapt import LABELS, official_windows
+from hard.model import Model, load_model
+from hard.types import HardError
+
+
+class ClassScore(msgspec.Struct, frozen=True):
+    """One activity's scores, 0-1, and how many windows truly are that activity."""
+
+    precision: float
+    recall: float
+    f1: float
+    n: int
+
+
+class Score(msgspec.Struct, frozen=True):
+    """What a model reached; the JSON that `--json` prints."""
+
+    model: str
+    n: int
+    accuracy: float
+    macro_f1: float
+    n_count_matched: int
+    accuracy_count_matched: float  # over the windows whose place in the recording is certain
+    labels: list[str]
+    confusion: list[list[int]]  # rows: truth, columns: prediction
+    per_class: dict[str, ClassScore]
+
+
+def evaluate(model: Model, data: Path) -> Score:
+    """Score a model on the 2,947 test windows of nine people; raises HardError for other labels."""
+    if tuple(model.card.labels) != LABELS:
+        raise HardError(f"{model.card.name}: labels {model.card.labels}; expected {list(LABELS)}")
+    x, official = official_windows(data, "test", model.card.windowing)
+    predicted = model.predict(x).argmax(axis=1)
+    return score(model.card.name, official.y, predicted, official.count_matched)
+
+
+def score(
+    model: str, y: NDArray[np.int64], predicted: NDArray[np.intp], count_matched: NDArray[np.bool_]
+) -> Score:
+    """All figures of a model's predictions (N,) for the truth y (N,), both indices into LABELS."""
+    confusion = np.zeros((len(LABELS), len(LABELS)), np.int64)
+    np.add.at(confusion, (y, predicted), 1)
+    hits = np.diag(confusion)
+    truth, said = confusion.sum(axis=1), confusion.sum(axis=0)
+    precision, recall = hits / np.maximum(said, 1), hits / np.maximum(truth, 1)
+    f1 = 2 * hits / np.maximum(truth + said, 1)
+    right = y == predicted
+    return Score(
+        model=model,
+        n=len(y),
+        accuracy=float(right.mean()),
+        macro_f1=float(f1.mean()),
+        n_count_matched=int(count_matched.sum()),
+        accuracy_count_matched=float(right[count_matched].mean()),
+        labels=list(LABELS),
+        confusion=confusion.tolist(),
+        per_class={
+            label: ClassScore(float(precision[i]), float(recall[i]), float(f1[i]), int(truth[i]))
+            for i, label in enumerate(LABELS)
+        },
+    )
+
+
+def show(result: Score, console: Console) -> None:
+    console.print(
+        f"[bold]{result.model}[/bold] on {result.n:,} official test windows: "
+        f"accuracy {100 * result.accuracy:.2f} %, macro F1 {result.macro_f1:.4f}\n"
+        f"windows whose place is certain ({result.n_count_matched:,}): "
+        f"{100 * result.accuracy_count_matched:.2f} %"
+    )
+    table = Table(caption="rows: truth, columns: prediction, in the same order")
+    for title in ("activity", "precision", "recall", "F1", "windows"):
+        table.add_column(title, justify="left" if title == "activity" else "right", no_wrap=True)
+    for i in range(len(result.labels)):
+        table.add_column(str(i + 1), justify="right")
+    for i, label in enumerate(result.labels):
+        c = result.per_class[label]
+        cells = [str(n) if n else "." for n in result.confusion[i]]
+        scores = [f"{v:.3f}" for v in (c.precision, c.recall, c.f1)]
+        table.add_row(f"{i + 1} {label}", *scores, f"{c.n:,}", *cells)
+    console.print(table)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    kinds = parser.add_subparsers(dest="kind", required=True)
+    sensor = kinds.add_parser("sensor", help="a sensor model on UCI HAR's official test windows")
+    sensor.add_argument("--model", default="lstm-waist", help="name or folder (default: %(default)s)")
+    sensor.add_argument("--data", type=Path, help="data folder (default: HARD_DATA, ../shared/data, data)")
+    sensor.add_argument("--json", action="store_true", help="print one JSON object")
+    args = parser.parse_args()
+    result = evaluate(load_model(args.model), data_dir(args.data))
+    if args.json:
+        print(msgspec.json.encode(result).decode())
+    else:
+        show(result, Console())
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except HardError as e:
+        sys.exit(f"error: {e}")

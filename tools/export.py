@@ -1,0 +1,159 @@
+"""Checkpoint -> models/<name>/model.pt and card.yaml, refused where the exported network differs."""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import io
+import sys
+import warnings
+from pathlib import Path
+from typing import Final
+
+import msgspec
+import numpy as np
+import torch
+import yaml
+from rich.console import Console
+from torch import Tensor, nn
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # `python tools/x.py` and `python -m tools.x`
+
+from hard.card import Card, Figure
+from hard.datasets import data_dir
+from hard.datasets.hapt import LABELS, official_windows
+from hard.imu import CHANNELS
+from hard.model import TorchScriptModel, load_model
+from hard.types import F32, HardError, Windowing
+from tools.evaluate import evaluate
+from tools.presets import PRESETS, Preset
+
+TOLERANCE: Final = 1e-5  # of a probability, between the trained network and what the daemon will run
+
+
+class Probabilities(nn.Module):
+    """A network that returns logits -> one that returns probabilities, (N, T, 9) -> (N, labels)."""
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.softmax(self.net(x), dim=1)
+
+
+def script(net: nn.Module) -> bytes:
+    """The TorchScript file of a network in evaluation mode."""
+    buffer = io.BytesIO()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".*torch.jit.*", DeprecationWarning)  # deprecated upstream
+        torch.jit.save(torch.jit.script(net.eval()), buffer)
+    return buffer.getvalue()
+
+
+def check_export(net: nn.Module, model: TorchScriptModel, batches: dict[str, F32]) -> float:
+    """The largest difference between a network and its export; raises HardError beyond TOLERANCE."""
+    worst = 0.0
+    for name, x in batches.items():
+        with torch.no_grad():
+            eager = net(torch.from_numpy(x)).numpy()
+        difference = float(np.abs(eager - model.predict(x)).max())
+        if not difference <= TOLERANCE:  # also for NaN
+            raise HardError(
+                f"the exported network differs from the trained one by {difference:.2g} on {name} windows "
+                f"(limit {TOLERANCE:g}); nothing was written"
+            )
+        worst = max(worst, difference)
+    return worst
+
+
+def write_model(folder: Path, card: Card, weights: bytes) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "model.pt").write_bytes(weights)
+    write_card(folder, card)
+
+
+def write_card(folder: Path, card: Card) -> None:
+    text = yaml.safe_dump(msgspec.to_builtins(card), sort_keys=False, allow_unicode=True, width=110)
+    (folder / "card.yaml").write_text(text, "utf-8")
+
+
+def export(net: nn.Module, card: Card, folder: Path, real: F32) -> Card:
+    """Script a network that returns probabilities, compare the two, write both files; returns the card."""
+    weights = script(net)
+    card = msgspec.structs.replace(card, sha256=hashlib.sha256(weights).hexdigest())
+    rng = np.random.default_rng(0)
+    random = rng.normal(0, 1, (256, card.windowing.window, len(card.channels))).astype(np.float32)
+    check_export(net, TorchScriptModel(card, weights), {"random": random, "real": real})
+    write_model(folder, card, weights)
+    return card
+
+
+def new_card(name: str, preset: Preset, net: nn.Module, training: dict[str, str]) -> Card:
+    """A preset's card, without figures and sha256."""
+    return Card(
+        name=name,
+        summary=preset.summary,
+        labels=list(LABELS),
+        channels=list(CHANNELS),
+        sha256="",
+        windowing=Windowing(),
+        parameters=sum(p.numel() for p in net.parameters()),
+        input="(N, 128, 9) float32: body acc xyz [g], gyroscope xyz [rad/s], total acc xyz [g]",
+        output="(N, 6) float32: probabilities in the order of labels",
+        training=preset.training | training,
+        figures=[],
+        intended_use=preset.intended_use,
+        limitations=preset.limitations,
+        licence=preset.licence,
+    )
+
+
+def figures(name: str, folder: Path, data: Path) -> list[Figure]:
+    """What the written model reaches on the official test windows, through the daemon's own loader."""
+    result = evaluate(load_model(str(folder)), data)
+    command = f"python tools/evaluate.py sensor --model {name}"
+    place = "UCI HAR official test windows (9 people unseen in training), from raw HAPT recordings"
+    certain = f"{place}; only those whose place is certain"
+    return [
+        Figure("accuracy", round(result.accuracy, 4), place, command, result.n),
+        Figure("macro F1", round(result.macro_f1, 4), place, command, result.n),
+        Figure("accuracy", round(result.accuracy_count_matched, 4), certain, command, result.n_count_matched),
+    ]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("checkpoint", type=Path, help="checkpoint.pt of tools/train_sensor.py")
+    parser.add_argument("--data", type=Path, help="data folder (default: HARD_DATA, ../shared/data, data)")
+    parser.add_argument("--out", type=Path, help="model folder (default: models/PRESET)")
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    data = data_dir(args.data)
+    try:
+        saved = torch.load(args.checkpoint, weights_only=True)
+    except OSError as e:
+        raise HardError(f"{args.checkpoint}: {e.strerror}; train it with tools/train_sensor.py") from None
+    name = saved["preset"]
+    preset = PRESETS[name]
+    net = preset.build(len(LABELS))
+    net.load_state_dict(saved["weights"])
+    folder = args.out or Path("models") / name
+    command = f"python tools/train_sensor.py --preset {name} --seed {saved['seed']}"
+    training = {"command": f"{command}; then python tools/export.py build/{name}/checkpoint.pt"}
+    card = new_card(name, preset, net, training)
+    real, _ = official_windows(data, "train", card.windowing)
+    card = export(Probabilities(net), card, folder, real[::8])
+    found = figures(name, folder, data)
+    folds = args.checkpoint.with_name("folds.json")
+    if folds.exists():
+        found.append(msgspec.json.decode(folds.read_bytes(), type=Figure))
+    write_card(folder, msgspec.structs.replace(card, figures=found))
+    Console().print(f"{folder}: {card.parameters:,} parameters, sha256 {card.sha256[:12]}")
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except HardError as e:
+        sys.exit(f"error: {e}")

@@ -1,0 +1,60 @@
+"""What can be trained: a network, the schedule it was tuned with, and what its card says of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import msgspec
+
+from hard.nets.lstm import Lstm
+
+
+class Preset(msgspec.Struct, frozen=True):
+    """One entry of --preset."""
+
+    build: Callable[[int], Lstm]  # number of labels -> untrained network
+    epochs: int
+    batch: int
+    lr: float
+    summary: str
+    intended_use: str
+    limitations: list[str]
+    licence: str
+    training: dict[str, str]
+
+
+HAPT_LICENCE = (
+    "weights: MIT. Data: cite J.-L. Reyes-Ortiz, L. Oneto, A. Sama, X. Parra, D. Anguita: Transition-Aware "
+    "Human Activity Recognition Using Smartphones, Neurocomputing 171 (2016); no commercial use of the data"
+)
+
+PRESETS = {
+    "lstm-waist": Preset(
+        build=Lstm,
+        epochs=24,
+        batch=128,
+        lr=3e-3,
+        summary="Six activities from a phone at the waist: two convolutions and two LSTM layers over 2.56 s",
+        intended_use=(
+            "A phone fixed at the waist or belt in the orientation of HAPT: long axis sideways, so that "
+            "standing reads about +1 g on x; Android sign; 20-400 Hz, resampled to 50 Hz"
+        ),
+        limitations=[
+            "not made for other places (pocket, hand, wrist) or orientations: the postures are told by tilt",
+            "most errors take sitting for standing, and fall on a few people",
+            "six activities only: all else, transitions between postures too, gets one of the six labels",
+            "30 people aged 19-48, one phone model (Galaxy S II), one laboratory protocol",
+            "probabilities were trained with label smoothing and are not calibrated",
+        ],
+        licence=HAPT_LICENCE,
+        training={
+            "data": "HAPT raw recordings, the 21 training people (1, 3, 5-8, 11, 14-17, 19, 21-23, 25-30)",
+            "windows": (
+                "through the daemon's own Imu: the official UCI HAR places, any phase inside a labelled "
+                "stretch, and streams that start in the middle of an activity"
+            ),
+            "augmentation": "random rotations (8 degrees) and gains (5 %)",
+            "selection": "leave-subjects-out over the training people; the nine test people took no part",
+        },
+    ),
+}

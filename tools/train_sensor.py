@@ -1,0 +1,154 @@
+"""Train a sensor network on HAPT's training people, or cross-validate it over them."""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import sys
+from pathlib import Path
+from typing import Final
+
+import msgspec
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.progress import Progress
+from torch import Tensor
+from torch.nn import functional as F
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # `python tools/x.py` and `python -m tools.x`
+
+from hard.card import Figure
+from hard.datasets import data_dir
+from hard.datasets.hapt import LABELS
+from hard.nets.lstm import Lstm
+from hard.types import HardError, Windowing
+from tools.pool import KINDS, Pool, read_pool
+from tools.presets import PRESETS, Preset
+
+ROTATION_DEG: Final = 8.0  # standard deviation: how differently people wear the same belt
+GAIN: Final = 0.05  # standard deviation of a factor on acceleration and on the gyroscope
+SMOOTHING: Final = 0.1
+AVERAGE: Final = 0.998  # decay of the averaged weights, per step
+SHARES: Final = (1.0, 1.0, 0.25)  # windows of each of KINDS in an epoch, per official window
+
+
+def train(pool: Pool, preset: Preset, seed: int, progress: Progress, name: str) -> Lstm:
+    """Train on every window of the pool; returns the averaged weights, in evaluation mode."""
+    torch.manual_seed(seed)
+    rng = np.random.default_rng(seed)
+    net = preset.build(len(LABELS))
+    official, labels = pool.official()
+    net.fit_scales(pool.windows(official))
+    averaged = copy.deepcopy(net).eval()
+    counts = [int(share * len(official)) for share in SHARES]
+    steps = preset.epochs * (sum(counts) // preset.batch)
+    optimizer = torch.optim.AdamW(net.parameters(), preset.lr, weight_decay=0.01)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, preset.lr, steps, pct_start=0.15)
+    task = progress.add_task(name, total=steps)
+    step = 0
+    for _ in range(preset.epochs):
+        draws = [(official, labels)] + [pool.draw(kind, counts[kind], rng) for kind in (1, 2)]
+        starts, y = torch.cat([d[0] for d in draws]), torch.cat([d[1] for d in draws])
+        order = torch.randperm(len(starts))[: steps // preset.epochs * preset.batch]
+        for rows in order.view(-1, preset.batch):
+            logits = net(augment(pool.windows(starts[rows])))
+            loss = F.cross_entropy(logits, y[rows], label_smoothing=SMOOTHING)
+            optimizer.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
+            optimizer.step()
+            schedule.step()
+            step += 1
+            average(averaged, net, min(AVERAGE, step / (step + 10)))
+            progress.update(task, advance=1, description=f"{name} loss {loss.item():.3f}")
+    return averaged
+
+
+def average(averaged: Lstm, net: Lstm, decay: float) -> None:
+    with torch.no_grad():
+        for a, b in zip(averaged.parameters(), net.parameters(), strict=True):
+            a.lerp_(b, 1 - decay)
+
+
+def augment(x: Tensor) -> Tensor:
+    """The same motion of a phone worn a little differently, with another phone's gains: (n, T, 9)."""
+    n = len(x)
+    axis = F.normalize(torch.randn(n, 3), dim=1)
+    angle = torch.randn(n) * np.radians(ROTATION_DEG)
+    a, b, c = (axis * torch.sin(angle / 2)[:, None]).unbind(1)
+    w = torch.cos(angle / 2)
+    rotation = torch.stack(
+        [
+            *(1 - 2 * (b * b + c * c), 2 * (a * b - c * w), 2 * (a * c + b * w)),
+            *(2 * (a * b + c * w), 1 - 2 * (a * a + c * c), 2 * (b * c - a * w)),
+            *(2 * (a * c - b * w), 2 * (b * c + a * w), 1 - 2 * (a * a + b * b)),
+        ],
+        dim=1,
+    ).view(n, 1, 3, 3)
+    turned = torch.einsum("ntcj,nkij->ntci", x.view(n, -1, 3, 3), rotation)
+    acc, gyro = (1 + GAIN * torch.randn(2, n, 1, 1)).unbind(0)
+    body, spin, total = turned.unbind(2)
+    return torch.cat([body * acc, spin * gyro, total * acc], dim=2)
+
+
+def correct(net: Lstm, pool: Pool, starts: Tensor, y: Tensor) -> NDArray[np.bool_]:
+    """Which of these windows the network gets right, (n,)."""
+    with torch.inference_mode():
+        parts = [net(pool.windows(starts[i : i + 512])).argmax(dim=1) for i in range(0, len(starts), 512)]
+    hits: NDArray[np.bool_] = (torch.cat(parts) == y).numpy()
+    return hits
+
+
+def cross_validate(pool: Pool, preset: Preset, folds: int, seed: int, console: Console) -> float:
+    """Leave subjects out over the pool's people; returns the mean accuracy on their official windows."""
+    people = np.random.default_rng(0).permutation(pool.users)  # the same folds for every seed
+    scores = []
+    with Progress(console=console) as progress:
+        for fold, left_out in enumerate(np.array_split(people, folds)):
+            net = train(pool.of(np.setdiff1d(people, left_out)), preset, seed, progress, f"fold {fold}")
+            held = pool.of(left_out)
+            rng = np.random.default_rng(1)
+            sets = [held.official()] + [held.draw(kind, 2000, rng) for kind in (1, 2)]
+            scores.append([float(correct(net, held, *s).mean()) for s in sets])
+            shown = ", ".join(f"{k} {100 * v:.2f} %" for k, v in zip(KINDS, scores[-1], strict=True))
+            progress.print(f"fold {fold}, without users {sorted(left_out.tolist())}: {shown}")
+    means = np.mean(scores, axis=0)
+    console.print("mean: " + ", ".join(f"{k} {100 * v:.2f} %" for k, v in zip(KINDS, means, strict=True)))
+    return float(means[0])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--preset", choices=sorted(PRESETS), default="lstm-waist")
+    parser.add_argument("--data", type=Path, help="data folder (default: HARD_DATA, ../shared/data, data)")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=Path, help="where to write (default: build/PRESET)")
+    parser.add_argument("--folds", type=int, help="only cross-validate, over the training people")
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    console, preset, windowing = Console(), PRESETS[args.preset], Windowing()
+    pool = read_pool(data_dir(args.data), windowing, np.random.default_rng(args.seed))
+    out = args.out or Path("build") / args.preset
+    out.mkdir(parents=True, exist_ok=True)
+    if args.folds:
+        mean = cross_validate(pool, preset, args.folds, args.seed, console)
+        command = (
+            f"python tools/train_sensor.py --preset {args.preset} --seed {args.seed} --folds {args.folds}"
+        )
+        people = f"the official windows of left-out training people, {args.folds} folds of {len(pool.users)}"
+        figure = Figure("accuracy, mean of folds", round(mean, 4), people, command)
+        (out / "folds.json").write_bytes(msgspec.json.encode(figure))
+        return
+    with Progress(console=console) as progress:
+        net = train(pool, preset, args.seed, progress, args.preset)
+    torch.save({"preset": args.preset, "seed": args.seed, "weights": net.state_dict()}, out / "checkpoint.pt")
+    console.print(f"{out}/checkpoint.pt; next: python tools/export.py {out}/checkpoint.pt")
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except HardError as e:
+        sys.exit(f"error: {e}")
