@@ -30,32 +30,32 @@ class Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A part of the settings."""
 
 
-class BrokerSettings(Section):
+class BrokerSettings(Section, frozen=True):
     url: str | None = None
     keepalive_s: Annotated[int, Meta(ge=5, le=65535)] = 30
     max_queued: Count = 10_000
 
 
-class EmbeddedSettings(Section):
+class EmbeddedSettings(Section, frozen=True):
     port: Port = 1883
 
 
-class TopicSettings(Section):
+class TopicSettings(Section, frozen=True):
     filter: TopicFilter
     codec: str = "native"
 
 
-class MqttSourceSettings(Section):
+class MqttSourceSettings(Section, frozen=True):
     topics: tuple[TopicSettings, ...] = (TopicSettings("hard/+/imu"),)
     qos: Qos = 0
     max_payload_bytes: Count = 262_144
 
 
-class SourcesSettings(Section):
+class SourcesSettings(Section, frozen=True):
     mqtt: MqttSourceSettings = MqttSourceSettings()
 
 
-class ImuSettings(Section):
+class ImuSettings(Section, frozen=True):
     model: str = "lstm-waist"
     max_gap_s: Annotated[float, Meta(ge=0.05, le=2.0)] = 0.2
     min_rate_hz: Annotated[float, Meta(ge=5.0, le=50.0)] = 19.0
@@ -63,20 +63,20 @@ class ImuSettings(Section):
     evict_after_s: Seconds = 300.0
 
 
-class EngineSettings(Section):
+class EngineSettings(Section, frozen=True):
     tick_ms: Annotated[float, Meta(ge=1.0, le=1000.0)] = 20.0
     inbox_messages: Count = 100_000
     inbox_mb: Count = 64
     max_age_s: Seconds = 5.0
 
 
-class OutputSettings(Section):
+class OutputSettings(Section, frozen=True):
     prefix: TopicPrefix = "hard"
     qos: Qos = 0
     retain: bool = True
 
 
-class Settings(Section):
+class Settings(Section, frozen=True):
     """Everything `hard run` can be told; config/hard.yaml says what each key means."""
 
     log_level: Literal["debug", "info", "warning", "error"] = "info"
@@ -193,7 +193,13 @@ def _explain(message: str, tree: Tree, origins: Mapping[Key, str], path: Path | 
     else:
         found: Tree = tree
         for part in key:
-            found = found[int(part)] if isinstance(found, list) else found[part] if isinstance(found, dict) else None
+            found = (
+                found[int(part)]
+                if isinstance(found, list)
+                else found[part]
+                if isinstance(found, dict)
+                else None
+            )
         what = what[0].lower() + what[1:].replace("`", "")
         choices = get_args(_type_at(key)) if "enum value" in what else ()
         what = f"expected one of {', '.join(choices)}" if choices else what

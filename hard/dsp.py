@@ -93,7 +93,8 @@ def _neighbours(
 def _interpolate(ticks: Ticks, samples: F32, counts: NDArray[np.intp], grid: NDArray[np.int64]) -> F64:
     at = np.broadcast_to(grid.astype(np.float64), (len(ticks), len(grid)))
     _, before, step, (elapsed, total) = _neighbours(ticks, samples, counts, at)
-    return before + step * (elapsed / total)[..., None]
+    out: F64 = before + step * (elapsed / total)[..., None]
+    return out
 
 
 def _average(
@@ -110,6 +111,8 @@ def _average(
     def up_to(at: F64) -> F64:
         lo, before, step, (elapsed, total) = _neighbours(ticks, samples, counts, at)
         e = elapsed[..., None]
-        return integral[rows, lo] + before * e + step / total[..., None] * (0.5 * e * e)
+        out: F64 = integral[rows, lo] + before * e + step / total[..., None] * (0.5 * e * e)
+        return out
 
-    return (up_to(ends) - up_to(ends - width[:, None])) / width[:, None, None]
+    mean: F64 = (up_to(ends) - up_to(ends - width[:, None])) / width[:, None, None]
+    return mean

@@ -45,9 +45,7 @@ class Imu:
         self.windowing = windowing
         self._limits = limits
         self._counters = counters
-        self._filter = GravityFilter(
-            windowing.cutoff_hz, windowing.order, windowing.rate_hz, windowing.hop
-        )
+        self._filter = GravityFilter(windowing.cutoff_hz, windowing.order, windowing.rate_hz, windowing.hop)
         self._streams: dict[str, Stream] = {}
         self._free: list[int] = []
         self._z: F64 = np.zeros((0, self._filter.states, 3))
@@ -157,7 +155,11 @@ class Imu:
             self._history = np.concatenate([self._history, blank])
         w = self.windowing
         stream = Stream(
-            device, self._free.pop(), w.hop, TICKS_PER_SAMPLE * w.rate_hz, self._limits.max_gap_s,
+            device,
+            self._free.pop(),
+            w.hop,
+            TICKS_PER_SAMPLE * w.rate_hz,
+            self._limits.max_gap_s,
             self._counters,
         )
         self._streams[device] = stream

@@ -1,4 +1,4 @@
-"""Models behind one protocol; the only importer of torch at run time, and the only one to know TorchScript."""
+"""Models behind one protocol; the only importer of torch at run time, the only one to know TorchScript."""
 
 from __future__ import annotations
 
@@ -35,7 +35,9 @@ class TorchScriptModel:
         self.card = card
         torch.set_num_threads(1)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torch.jit is deprecated upstream; this module alone depends on it
+            warnings.simplefilter(
+                "ignore"
+            )  # torch.jit is deprecated upstream; this module alone depends on it
             module = torch.jit.load(io.BytesIO(weights), map_location="cpu").eval()  # type: ignore[no-untyped-call]
             self._module = torch.jit.freeze(module)
 
@@ -44,7 +46,9 @@ class TorchScriptModel:
         size = MAX_BATCH
         while size:
             for _ in range(2):
-                self._forward(np.zeros((size, self.card.windowing.window, len(self.card.channels)), np.float32))
+                self._forward(
+                    np.zeros((size, self.card.windowing.window, len(self.card.channels)), np.float32)
+                )
             size //= 2
 
     def predict(self, x: F32) -> F32:
@@ -75,7 +79,9 @@ def load_model(name: str) -> TorchScriptModel:
     except RuntimeError as e:
         raise HardError(f"{folder}/model.pt: does not run: {str(e).strip().splitlines()[-1]}") from None
     if probe.shape != (1, len(card.labels)):
-        raise HardError(f"{folder}/model.pt: {probe.shape[-1]} outputs, but the card has {len(card.labels)} labels")
+        raise HardError(
+            f"{folder}/model.pt: {probe.shape[-1]} outputs, but the card has {len(card.labels)} labels"
+        )
     return model
 
 

@@ -74,7 +74,7 @@ class Recognizer:
     def devices(self) -> int:
         return len(self._imu)
 
-    def _predictions(self, w: Windows, probabilities: np.ndarray) -> list[Prediction]:  # type: ignore[type-arg]
+    def _predictions(self, w: Windows, probabilities: np.ndarray) -> list[Prediction]:
         labels = self.model.card.labels
         best = probabilities.argmax(axis=1)
         rows = probabilities.tolist()

@@ -1,4 +1,4 @@
-"""Recordings on disk -> samples in SI units: HAPT pairs, MotionSense CSV, and plain t,ax,ay,az,gx,gy,gz CSV."""
+"""Recordings on disk -> samples in SI units: HAPT pairs, MotionSense CSV, plain t,ax,ay,az,gx,gy,gz CSV."""
 
 from __future__ import annotations
 

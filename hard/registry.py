@@ -1,4 +1,4 @@
-"""Extension tables: name -> "module:Class", imported when asked for; other packages add through entry points."""
+"""Extension tables: name -> "module:Class", imported when asked for; entry points add to them."""
 
 from __future__ import annotations
 
@@ -42,5 +42,7 @@ def resolve(kind: str, table: Mapping[str, str], name: str) -> type:
     try:
         found: type = getattr(importlib.import_module(module), attribute)
     except ModuleNotFoundError as e:
-        raise HardError(f"{kind.rstrip('s')} {name!r} needs the package {e.name!r}: pip install {e.name}") from None
+        raise HardError(
+            f"{kind.rstrip('s')} {name!r} needs the package {e.name!r}: pip install {e.name}"
+        ) from None
     return found

@@ -150,7 +150,8 @@ class Stream:
             ticks=ticks[:n].copy(),
             samples=self._samples[:n].copy(),
             index=self._index,
-            t_end=self._origin + (self._index + 1) * self._hop * TICKS_PER_SAMPLE / self._clock
+            t_end=self._origin
+            + (self._index + 1) * self._hop * TICKS_PER_SAMPLE / self._clock
             - TICKS_PER_SAMPLE / self._clock,
             rate_hz=last * self._clock / span,
             gaps=self.gaps,

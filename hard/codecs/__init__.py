@@ -1,4 +1,4 @@
-"""bytes <-> Chunk, in SI units: one module a dialect; the table of names is in registry.py."""
+"""bytes <-> Chunk, in SI units: one module a dialect; names are in registry.py."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Protocol
 from hard.types import Chunk, Message
 
 
-class BadPayload(ValueError):
+class PayloadError(ValueError):
     """A payload that cannot be read; the text says why, for the person who sent it."""
 
 
@@ -16,5 +16,5 @@ class Codec(Protocol):
     """One dialect, for one subscription; may keep state between messages. Owner: the engine thread."""
 
     def decode(self, message: Message) -> Sequence[Chunk]:
-        """The chunks in a message, none or several; raises BadPayload, and nothing else, for bad bytes."""
+        """The chunks in a message, none or several; raises PayloadError, and nothing else, for bad bytes."""
         ...

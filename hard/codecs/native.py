@@ -10,7 +10,7 @@ from typing import Final, Literal
 import msgspec
 import numpy as np
 
-from hard.codecs import BadPayload
+from hard.codecs import PayloadError
 from hard.types import F64, Chunk, G, Message
 
 MAGIC: Final = b"HARD"
@@ -51,14 +51,15 @@ class NativeCodec:
         elif payload.lstrip()[:1] == b"{":
             t, samples, flags = _from_json(payload)
         else:
-            raise BadPayload(f"starts with {payload[:8]!r}; expected {MAGIC!r} or a JSON object")
+            raise PayloadError(f"starts with {payload[:8]!r}; expected {MAGIC!r} or a JSON object")
         if flags & (ACC_IN_G | GYRO_IN_DEG):
-            samples = samples * _scale(flags)
+            with np.errstate(over="ignore"):  # becomes infinity, and is dropped as such
+                samples = samples * _scale(flags)
         device = message.topic.rsplit("/", 2)[-2]
         return (Chunk(device, t, samples, message.arrival_s),)
 
 
-def encode(t: F64, samples: np.ndarray, rate_hz: float | None = None) -> bytes:  # type: ignore[type-arg]
+def encode(t: F64, samples: np.ndarray, rate_hz: float | None = None) -> bytes:
     """Pack 1 to 4,096 samples (n, 6) in m/s² and rad/s.
 
     With `rate_hz`, sampling is uniform from t[0]; without, each row carries its own timestamp.
@@ -69,20 +70,20 @@ def encode(t: F64, samples: np.ndarray, rate_hz: float | None = None) -> bytes: 
     return head + times + np.ascontiguousarray(samples, "<f4").tobytes()
 
 
-def _unpack(payload: bytes) -> tuple[F64, np.ndarray, int]:  # type: ignore[type-arg]
+def _unpack(payload: bytes) -> tuple[F64, np.ndarray, int]:
     if len(payload) < HEADER.size:
-        raise BadPayload(f"{len(payload)} bytes; the header alone has {HEADER.size}")
+        raise PayloadError(f"{len(payload)} bytes; the header alone has {HEADER.size}")
     _, version, flags, count, rate, first = HEADER.unpack_from(payload)
     if version != VERSION:
-        raise BadPayload(f"version {version}; expected {VERSION}")
+        raise PayloadError(f"version {version}; expected {VERSION}")
     if flags & ~(ACC_IN_G | GYRO_IN_DEG | OWN_TIMES):
-        raise BadPayload(f"unknown flags in {flags:#04x}")
+        raise PayloadError(f"unknown flags in {flags:#04x}")
     if not 1 <= count <= MAX_COUNT:
-        raise BadPayload(f"count {count}; expected 1-{MAX_COUNT}")
+        raise PayloadError(f"count {count}; expected 1-{MAX_COUNT}")
     times = count * 8 if flags & OWN_TIMES else 0
     size = HEADER.size + times + count * 24
     if len(payload) != size:
-        raise BadPayload(f"{len(payload)} bytes; {count} rows make {size}")
+        raise PayloadError(f"{len(payload)} bytes; {count} rows make {size}")
     if times:
         t = np.frombuffer(payload, "<f8", count, HEADER.size)
         _check_times(t)
@@ -91,21 +92,21 @@ def _unpack(payload: bytes) -> tuple[F64, np.ndarray, int]:  # type: ignore[type
     return t, np.frombuffer(payload, _ROW, count, HEADER.size + times), flags
 
 
-def _from_json(payload: bytes) -> tuple[F64, np.ndarray, int]:  # type: ignore[type-arg]
+def _from_json(payload: bytes) -> tuple[F64, np.ndarray, int]:
     try:
         twin = _TWIN.decode(payload)
     except (msgspec.DecodeError, UnicodeDecodeError) as e:
-        raise BadPayload(f"JSON: {e}") from None
+        raise PayloadError(f"JSON: {e}") from None
     count = len(twin.samples)
     if not 1 <= count <= MAX_COUNT:
-        raise BadPayload(f"{count} samples; expected 1-{MAX_COUNT}")
+        raise PayloadError(f"{count} samples; expected 1-{MAX_COUNT}")
     if isinstance(twin.t, list):
         if len(twin.t) != count:
-            raise BadPayload(f"{len(twin.t)} times for {count} samples")
+            raise PayloadError(f"{len(twin.t)} times for {count} samples")
         t = np.array(twin.t, np.float64)
         _check_times(t)
     elif twin.rate is None and count > 1:
-        raise BadPayload("rate is missing; with one t for several samples it is needed")
+        raise PayloadError("rate is missing; with one t for several samples it is needed")
     else:
         t = _uniform(twin.t, twin.rate or MIN_RATE_HZ, count)
     with np.errstate(over="ignore"):  # beyond float32 becomes infinity, and is dropped as such
@@ -116,18 +117,18 @@ def _from_json(payload: bytes) -> tuple[F64, np.ndarray, int]:  # type: ignore[t
 
 def _uniform(first: float, rate: float, count: int) -> F64:
     if not MIN_RATE_HZ <= rate <= MAX_RATE_HZ:
-        raise BadPayload(f"rate {rate:g} Hz; expected {MIN_RATE_HZ:g}-{MAX_RATE_HZ:g}")
+        raise PayloadError(f"rate {rate:g} Hz; expected {MIN_RATE_HZ:g}-{MAX_RATE_HZ:g}")
     if not abs(first) <= MAX_TIME_S:
-        raise BadPayload(f"first timestamp {first:g}; expected seconds")
+        raise PayloadError(f"first timestamp {first:g}; expected seconds")
     return first + _INDEX[:count] / rate
 
 
 def _check_times(t: F64) -> None:
     if not np.abs(t).max() <= MAX_TIME_S:
-        raise BadPayload("timestamps are not finite seconds")
+        raise PayloadError("timestamps are not finite seconds")
 
 
-def _scale(flags: int) -> np.ndarray:  # type: ignore[type-arg]
+def _scale(flags: int) -> np.ndarray:
     acc = G if flags & ACC_IN_G else 1.0
     gyro = math.pi / 180 if flags & GYRO_IN_DEG else 1.0
     return np.array([acc] * 3 + [gyro] * 3, np.float32)

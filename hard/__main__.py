@@ -1,0 +1,5 @@
+"""python -m hard."""
+
+from hard.cli import main
+
+main()

@@ -1,0 +1,222 @@
+"""The commands: run, replay, classify, watch, models."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from hard import __version__
+from hard.config import Key, Settings, Tree, load_settings
+from hard.registry import SOURCES, names
+from hard.types import HardError
+
+if TYPE_CHECKING:
+    from hard.broker import BrokerUrl
+
+USAGE_ERROR = 2
+
+
+class Commands(click.Group):
+    """A group that names the nearest command for a wrong one."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        name = args[0]
+        if not name.startswith("-") and self.get_command(ctx, name) is None:
+            known = self.list_commands(ctx)
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"there is: {', '.join(known)}"
+            ctx.fail(f"no command {name!r}; {hint}")
+        return super().resolve_command(ctx, args)
+
+
+def main() -> None:
+    """Entry point: every foreseen error is one line on stderr and a non-zero exit status."""
+    try:
+        status = cli(standalone_mode=False)
+    except click.ClickException as e:
+        _fail(e.format_message().rstrip("."), USAGE_ERROR)
+    except HardError as e:
+        _fail(str(e), 1)
+    except (click.Abort, KeyboardInterrupt):
+        _fail("interrupted", 130)
+    except BrokenPipeError:  # `hard classify ... | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+    sys.exit(status if isinstance(status, int) else 0)
+
+
+def _fail(text: str, status: int) -> None:
+    print(f"hard: {' '.join(text.split())}", file=sys.stderr)
+    sys.exit(status)
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, message="hard %(version)s")
+def cli() -> None:
+    """Real-time human activity recognition: phone motion in over MQTT, activity labels out."""
+
+
+config_option = click.option(
+    "--config", type=click.Path(path_type=Path), metavar="FILE", help="YAML settings; see config/hard.yaml."
+)
+broker_option = click.option("--broker", metavar="URL", help="mqtt://[user:password@]host[:1883]")
+for_option = click.option(
+    "--for",
+    "for_s",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="SECONDS",
+    help="Stop after this time.",
+)
+
+
+@cli.command()
+@click.option(
+    "--source", "sources", multiple=True, default=["mqtt"], show_default=True,
+    type=click.Choice(names("sources", SOURCES)), help="Where samples come from.",
+)  # fmt: skip
+@broker_option
+@config_option
+@click.option("--model", metavar="NAME", help="Model for phone motion; `hard models` lists them.")
+@click.option(
+    "--simulate", type=click.IntRange(min=0, max=1000), default=0, metavar="N", help="Add N synthetic phones."
+)
+@for_option
+def run(
+    sources: tuple[str, ...],  # noqa: ARG001  (one source so far; click has checked the name)
+    broker: str | None,
+    config: Path | None,
+    model: str | None,
+    simulate: int,
+    for_s: float | None,
+) -> int:
+    """Recognise activities until Ctrl-C. Without a broker configured, an embedded one is started."""
+    settings = _settings(
+        config, {("broker", "url"): ("--broker", broker), ("imu", "model"): ("--model", model)}
+    )
+    from hard import app
+
+    return app.run(settings, simulate=simulate, for_s=for_s)
+
+
+@cli.command()
+@click.argument("path", type=click.Path(path_type=Path))
+@click.option("--as", "device", metavar="DEVICE", help="Device name; default: the recording's.")
+@click.option(
+    "--speed",
+    type=click.FloatRange(min=0, min_open=True),
+    default=1.0,
+    show_default=True,
+    help="Times real time.",
+)
+@broker_option
+@config_option
+@click.option("--acc-unit", type=click.Choice(["g", "m/s2"]), help="Of a plain CSV; default m/s2.")
+@click.option("--gyro-unit", type=click.Choice(["rad/s", "deg/s"]), help="Of a plain CSV; default rad/s.")
+def replay(
+    path: Path, device: str | None, speed: float, broker: str | None, config: Path | None,
+    acc_unit: str | None, gyro_unit: str | None,
+) -> int:  # fmt: skip
+    """Publish a recording as a phone would.
+
+    PATH: one of HAPT's acc_*/gyro_* pair, a MotionSense CSV, or a CSV with header t,ax,ay,az,gx,gy,gz.
+    """
+    from hard.recordings import read_recording
+    from hard.replay import replay as play
+
+    settings = _settings(config, {("broker", "url"): ("--broker", broker)})
+    recording = read_recording(path, acc_unit, gyro_unit)
+    return play(recording, device or recording.name, _url(settings), settings.output.prefix, speed)
+
+
+@cli.command()
+@click.argument("path", type=click.Path(path_type=Path))
+@click.option(
+    "--model", default="lstm-waist", show_default=True, metavar="NAME", help="`hard models` lists them."
+)
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a line, and nothing else on stdout.")
+@click.option("--acc-unit", type=click.Choice(["g", "m/s2"]), help="Of a plain CSV; default m/s2.")
+@click.option("--gyro-unit", type=click.Choice(["rad/s", "deg/s"]), help="Of a plain CSV; default rad/s.")
+def classify(path: Path, model: str, as_json: bool, acc_unit: str | None, gyro_unit: str | None) -> int:
+    """Label a recording offline, through the daemon's own pipeline: one line per window.
+
+    PATH: as for `hard replay`.
+    """
+    from hard.recordings import read_recording
+
+    recording = read_recording(path, acc_unit, gyro_unit)
+    from hard.recognizer import Recognizer
+
+    recognizer = Recognizer(model)
+    predictions = recognizer.push(recording.name, recording.t, recording.samples)
+    for p in predictions:
+        if as_json:
+            line: dict[str, object] = {
+                "t_end": p.t_end,
+                "activity": p.activity,
+                "confidence": p.confidence,
+                "probabilities": p.probabilities,
+            }
+            if p.reason:
+                line["reason"] = p.reason
+            print(json.dumps(line))
+        else:
+            shares = "  ".join(f"{name} {value:.3f}" for name, value in p.probabilities.items())
+            print(f"{p.t_end:10.2f} s  {p.activity:<20} {p.confidence:.3f}  {shares}")
+    lost = recognizer.counters.drops()
+    if lost:
+        print("lost: " + ", ".join(f"{name} {n}" for name, n in lost.items()), file=sys.stderr)
+    if not predictions:
+        w = recognizer.model.card.windowing
+        raise HardError(
+            f"{path}: {recording.t[-1] - recording.t[0]:.2f} s of samples hold no complete window of "
+            f"{w.window / w.rate_hz:.2f} s"
+        )
+    return 0
+
+
+@cli.command()
+@broker_option
+@config_option
+@for_option
+def watch(broker: str | None, config: Path | None, for_s: float | None) -> int:
+    """Show every device's label, live, from any broker."""
+    settings = _settings(config, {("broker", "url"): ("--broker", broker)})
+    from hard.watch import watch as show
+
+    return show(_url(settings), settings.output.prefix, for_s)
+
+
+@cli.command()
+def models() -> int:
+    """List the models with their cards and figures."""
+    from rich.console import Console
+
+    from hard.card import list_models, read_card
+    from hard.table import describe
+
+    cards = [(folder, read_card(folder)) for folder in list_models()]
+    if not cards:
+        raise HardError("no models found; reinstall, or set HARD_MODELS to a folder of models")
+    console = Console()
+    for folder, card in cards:
+        console.print(describe(folder, card))
+    return 0
+
+
+def _settings(config: Path | None, options: dict[Key, tuple[str, Tree]]) -> Settings:
+    given = {key: option for key, option in options.items() if option[1] is not None}
+    return load_settings(config, os.environ, given)
+
+
+def _url(settings: Settings) -> BrokerUrl:
+    from hard.broker import parse_url
+
+    return parse_url(settings.broker.url or f"mqtt://127.0.0.1:{settings.embedded.port}")

@@ -1,0 +1,144 @@
+"""The hot loop: drain -> decode -> push -> prepare -> predict -> emit."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Iterable, Sequence
+
+from hard.codecs import Codec, PayloadError
+from hard.handoff import Inbox
+from hard.log import Sampled
+from hard.recognizer import Recognizer
+from hard.sinks import Sink
+from hard.smoothing import History
+from hard.stats import Counters, Drop
+from hard.types import Message
+
+log = logging.getLogger(__name__)
+
+EVICT_EVERY_S = 5.0
+IDLE_S = 1.0
+
+
+class Router:
+    """Which codec reads a topic: the first filter that matches (+ one level, # the rest)."""
+
+    CACHE = 100_000
+
+    def __init__(self, codecs: Sequence[tuple[str, Codec]]) -> None:
+        self._codecs = [(f.split("/"), codec) for f, codec in codecs]
+        self._known: dict[str, Codec | None] = {}
+
+    def codec(self, topic: str) -> Codec | None:
+        if topic in self._known:
+            return self._known[topic]
+        levels = topic.split("/")
+        found = next((codec for f, codec in self._codecs if _matches(f, levels)), None)
+        if len(self._known) >= self.CACHE:
+            self._known.clear()
+        self._known[topic] = found
+        return found
+
+
+class Engine:
+    """Owns the recognizer, the codecs' state and the labels' history; runs in one thread."""
+
+    def __init__(
+        self,
+        inbox: Inbox,
+        router: Router,
+        recognizer: Recognizer,
+        history: History,
+        sinks: Sequence[Sink],
+        counters: Counters,
+        *,
+        tick_s: float = 0.02,
+        max_age_s: float = 5.0,
+    ) -> None:
+        self._inbox = inbox
+        self._router = router
+        self._recognizer = recognizer
+        self._history = history
+        self._sinks = sinks
+        self._counters = counters
+        self._tick_s = tick_s
+        self._max_age_s = max_age_s
+        self._complaints = Sampled(log)
+        self.ticks = 0  # progress, for whoever watches
+
+    def run(self, stop: threading.Event) -> None:
+        """Tick until `stop` is set and the inbox is empty; ticks are at least `tick_s` apart under load."""
+        evict_s = 0.0
+        while True:
+            stopping = stop.is_set()
+            messages = self._inbox.drain(0.0 if stopping else IDLE_S)
+            started_s = time.monotonic()
+            if messages:
+                self.tick(messages, started_s)
+            elif stopping:
+                return
+            if started_s - evict_s > EVICT_EVERY_S:
+                evict_s = started_s
+                self.evict(started_s)
+            self.ticks += 1
+            if messages:
+                stop.wait(max(0.0, started_s + self._tick_s - time.monotonic()))
+
+    def tick(self, messages: Iterable[Message], now_s: float) -> None:
+        """Take messages, recognise every window that is due, and hand the labels to the sinks."""
+        taken = 0
+        for message in messages:
+            taken += 1
+            self._take(message)
+        self._counters.add("messages", taken)
+        predictions = self._recognizer.step(now_s - self._max_age_s)
+        if not predictions:
+            return
+        utc_s, labelled_s = time.time(), time.monotonic()
+        labels = [self._history.label(p, utc_s, labelled_s) for p in predictions]
+        self._counters.add("labels", len(labels))
+        for sink in self._sinks:
+            sink.emit(labels)
+
+    def evict(self, now_s: float) -> None:
+        gone = self._recognizer.evict(now_s)
+        if gone:
+            self._history.forget(gone)
+            for sink in self._sinks:
+                sink.forget(gone)
+            log.info("forgot %d silent device(s): %s", len(gone), ", ".join(gone[:5]))
+
+    def _take(self, message: Message) -> None:
+        codec = self._router.codec(message.topic)
+        if codec is None:
+            self._counters.add(Drop.BAD_DEVICE)
+            return
+        try:
+            chunks = codec.decode(message)
+        except PayloadError as e:
+            self._counters.add(Drop.BAD_PAYLOAD)
+            self._complaints.warning(message.topic, f"bad payload on {message.topic!r}: {e}")
+            return
+        for chunk in chunks:
+            if not good_name(chunk.device):
+                self._counters.add(Drop.BAD_DEVICE)
+                self._complaints.warning("name", f"bad device name in topic {message.topic!r}")
+                continue
+            self._counters.add("samples", len(chunk.t))
+            self._recognizer.feed(chunk)
+
+
+def good_name(device: str) -> bool:
+    """Whether a device's name can be a topic level: 1-64 printable characters, no wildcard, no slash."""
+    return 0 < len(device) <= 64 and device.isprintable() and not any(c in "+#/$" for c in device)
+
+
+def _matches(pattern: list[str], levels: list[str]) -> bool:
+    for i, part in enumerate(pattern):
+        if part == "#":
+            return True
+        if i >= len(levels) or part not in ("+", levels[i]):
+            return False
+    return len(pattern) == len(levels)

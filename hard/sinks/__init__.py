@@ -1,0 +1,17 @@
+"""Where labels go out: one module a sink; names are in registry.py."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from hard.types import Label
+
+
+class Sink(Protocol):
+    """Called in the engine's thread; must not block and must not keep the list."""
+
+    def emit(self, labels: list[Label]) -> None: ...
+
+    def forget(self, devices: list[str]) -> None:
+        """These devices have been silent for long; their state may go."""
+        ...

@@ -1,0 +1,40 @@
+"""Phones over MQTT: every message on the configured topic filters goes into the inbox as it is."""
+
+from __future__ import annotations
+
+import time
+
+from hard.broker import Broker
+from hard.config import MqttSourceSettings
+from hard.handoff import Inbox
+from hard.stats import Counters, Drop
+from hard.types import Message
+
+
+class MqttSource:
+    """Runs in the broker connection's thread; does nothing per message but one append."""
+
+    def __init__(
+        self, settings: MqttSourceSettings, broker: Broker, inbox: Inbox, counters: Counters
+    ) -> None:
+        self._settings = settings
+        self._broker = broker
+        self._inbox = inbox
+        self._counters = counters
+        self._stopped = False
+
+    def start(self) -> None:
+        """Register with the broker connection; to be called before that starts."""
+        filters = {topic.filter: self._settings.qos for topic in self._settings.topics}
+        self._broker.listen(filters, self._take)
+
+    def stop(self) -> None:
+        self._stopped = True
+
+    def _take(self, topic: str, payload: bytes) -> None:
+        if self._stopped:
+            return
+        if len(payload) > self._settings.max_payload_bytes:
+            self._counters.add(Drop.PAYLOAD_TOO_LARGE)
+            return
+        self._inbox.put(Message(topic, payload, time.monotonic()))

@@ -1,0 +1,90 @@
+"""The live table of devices: labels in, a rich renderable out; pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from hard.card import Card
+from hard.types import Label
+
+SILENT_S = 10.0
+MAX_ROWS = 40
+_COLOURS = {
+    "walking": "green",
+    "walking_upstairs": "bright_green",
+    "walking_downstairs": "cyan",
+    "running": "bright_yellow",
+    "sitting": "yellow",
+    "standing": "blue",
+    "laying": "magenta",
+}
+
+
+def render(title: str, labels: Sequence[Label], drops: Mapping[str, int], utc_s: float) -> RenderableType:
+    """One row a device: activity, confidence, since, rate, latency; below it, what was lost."""
+    table = Table(title=title, title_style="bold", title_justify="left", expand=False)
+    for column in ("device", "activity", "confidence", "since", "rate", "latency"):
+        table.add_column(
+            column, justify="right" if column in ("since", "rate", "latency") else "left", no_wrap=True
+        )
+    for label in labels[:MAX_ROWS]:
+        p = label.prediction
+        silent_s = utc_s - label.window_end_s
+        quiet = silent_s > SILENT_S
+        table.add_row(
+            p.device,
+            Text(p.reason or p.activity.replace("_", " "), _COLOURS.get(p.activity, "bright_black")),
+            _bar(p.confidence),
+            f"silent {duration(silent_s)}" if quiet else duration(utc_s - label.since_s),
+            f"{p.rate_hz:.1f} Hz",
+            f"{label.latency_ms:.0f} ms",
+            style="dim" if quiet else None,
+        )
+    lines: list[RenderableType] = [table]
+    if not labels:
+        lines.append(Text("waiting for phones ...", "dim"))
+    elif len(labels) > MAX_ROWS:
+        lines.append(Text(f"and {len(labels) - MAX_ROWS} more devices", "dim"))
+    if drops:
+        lines.append(Text("lost: " + ", ".join(f"{name} {n}" for name, n in drops.items()), "red"))
+    return Group(*lines)
+
+
+def duration(seconds: float) -> str:
+    """12 s, 3 min, 5 h 07 min."""
+    s = max(0, int(seconds))
+    if s < 60:
+        return f"{s} s"
+    if s < 3600:
+        return f"{s // 60} min {s % 60:02d} s"
+    return f"{s // 3600} h {s % 3600 // 60:02d} min"
+
+
+def _bar(share: float) -> Text:
+    full = round(share * 10)
+    return Text.assemble(("━" * full, "green"), ("━" * (10 - full), "bright_black"), f" {share:4.0%}")
+
+
+def describe(folder: Path, card: Card) -> RenderableType:
+    """A model's card for a person."""
+    w = card.windowing
+    facts = Table.grid(padding=(0, 2))
+    facts.add_column(style="dim", no_wrap=True)
+    facts.add_column()
+    facts.add_row("labels", ", ".join(card.labels))
+    facts.add_row("input", f"{card.input}; {w.window} samples at {w.rate_hz:g} Hz, hop {w.hop}")
+    facts.add_row("size", f"{card.parameters:,} parameters, sha256 {card.sha256[:12]}")
+    facts.add_row("for", card.intended_use)
+    for limit in card.limitations:
+        facts.add_row("not for", limit)
+    for f in card.figures:
+        n = f" (n {f.n:,})" if f.n else ""
+        facts.add_row(f.metric, f"{f.value:g}  {f.data}{n}\n[dim]{f.command}[/dim]")
+    facts.add_row("licence", card.licence)
+    facts.add_row("folder", str(folder))
+    return Group(Text(f"{card.name}", "bold"), Text(card.summary), facts, Text(""))
