@@ -1,0 +1,136 @@
+"""What is exported is what was trained; what is claimed is what the daemon's loader measures."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from hard.card import read_card
+from hard.datasets import CHECKOUT, data_dir
+from hard.datasets.hapt import LABELS
+from hard.model import load_model
+from hard.nets.lstm import Lstm
+from hard.types import F32, HardError
+from tools.evaluate import evaluate, score
+from tools.export import Probabilities, export, new_card
+from tools.presets import PRESETS
+
+COMMITTED = CHECKOUT / "models" / "lstm-waist"
+
+
+class Treacherous(nn.Module):
+    """Says something else once it is scripted, by a little more than is allowed."""
+
+    def __init__(self, net: nn.Module, error: float) -> None:
+        super().__init__()
+        self.net = net
+        self.error = error
+
+    def forward(self, x: Tensor) -> Tensor:
+        if torch.jit.is_scripting():
+            return self.net(x) + self.error
+        return self.net(x)
+
+
+@pytest.fixture
+def net() -> Probabilities:
+    torch.manual_seed(0)
+    return Probabilities(Lstm(len(LABELS), width=16, hidden=16)).eval()
+
+
+def windows(n: int) -> F32:
+    return np.random.default_rng(1).normal(0, 0.3, (n, 128, 9)).astype(np.float32)
+
+
+def test_an_exported_network_loads_and_says_what_the_trained_one_says(net: nn.Module, tmp_path: Path) -> None:
+    preset = PRESETS["lstm-waist"]
+    written = export(net, new_card("small", preset, net, {}), tmp_path / "small", windows(20))
+    model = load_model(str(tmp_path / "small"))
+    assert model.card.sha256 == written.sha256
+    x = windows(37)
+    with torch.no_grad():
+        np.testing.assert_allclose(model.predict(x), net(torch.from_numpy(x)).numpy(), atol=1e-5)
+    np.testing.assert_allclose(model.predict(x).sum(axis=1), 1, atol=1e-6)
+
+
+def test_an_export_that_differs_is_refused_and_leaves_nothing(net: nn.Module, tmp_path: Path) -> None:
+    bad = Treacherous(net, 3e-5).eval()
+    card = new_card("bad", PRESETS["lstm-waist"], bad, {})
+    with pytest.raises(HardError, match=r"differs .* by 3e-05 on random windows"):
+        export(bad, card, tmp_path / "bad", windows(20))
+    assert not (tmp_path / "bad").exists()
+
+
+def test_an_export_that_differs_on_real_windows_alone_is_refused(net: nn.Module, tmp_path: Path) -> None:
+    real = windows(20)
+    real[3, 0, 0] = np.nan
+    card = new_card("bad", PRESETS["lstm-waist"], net, {})
+    with pytest.raises(HardError, match=r"by nan on real windows"):
+        export(net, card, tmp_path / "bad", real)
+    assert not (tmp_path / "bad").exists()
+
+
+def test_scores_of_a_small_example() -> None:
+    y = np.array([0, 0, 0, 1, 2, 3, 4, 5])
+    predicted = np.array([0, 0, 1, 1, 2, 3, 4, 4])
+    certain = np.array([True, True, True, True, False, False, False, False])
+    result = score("m", y, predicted, certain)
+    assert result.accuracy == 6 / 8
+    assert (result.n, result.n_count_matched, result.accuracy_count_matched) == (8, 4, 3 / 4)
+    assert result.confusion[0] == [2, 1, 0, 0, 0, 0]
+    walking, laying = result.per_class["walking"], result.per_class["laying"]
+    assert (walking.precision, walking.recall, walking.n) == (1.0, 2 / 3, 3)
+    assert walking.f1 == pytest.approx(0.8)
+    assert (laying.precision, laying.recall, laying.f1) == (0.0, 0.0, 0.0)
+    assert result.macro_f1 == pytest.approx((0.8 + 2 / 3 + 1 + 1 + 2 / 3 + 0) / 6)
+
+
+@pytest.mark.parametrize("how", [["tools/evaluate.py"], ["-m", "tools.evaluate"]])
+def test_evaluate_without_data_says_so_in_one_line(how: list[str], tmp_path: Path) -> None:
+    command = [sys.executable, *how, "sensor", "--data", str(tmp_path / "nowhere")]
+    done = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, timeout=120)
+    assert done.returncode != 0
+    assert done.stdout == ""
+    assert done.stderr.count("\n") == 1
+    assert "nowhere" in done.stderr
+
+
+def test_the_committed_model_is_small_and_its_card_counts_right() -> None:
+    card = read_card(COMMITTED)
+    assert (COMMITTED / "model.pt").stat().st_size < 1_000_000
+    net = PRESETS["lstm-waist"].build(len(card.labels))
+    assert card.parameters == sum(p.numel() for p in net.parameters())
+    assert tuple(card.labels) == LABELS
+
+
+@pytest.mark.data
+def test_the_committed_model_reaches_what_its_card_claims() -> None:
+    try:
+        data = data_dir()
+    except HardError as e:
+        pytest.skip(str(e))
+    result = evaluate(load_model(str(COMMITTED)), data)
+    assert result.n == 2947
+    assert result.accuracy >= 0.97
+    claimed = next(f for f in read_card(COMMITTED).figures if f.metric == "accuracy" and f.n == 2947)
+    assert result.accuracy == pytest.approx(claimed.value, abs=0.001)  # other CPUs round otherwise
+
+
+@pytest.mark.data
+def test_evaluate_prints_one_json_object() -> None:
+    try:
+        data = data_dir()
+    except HardError as e:
+        pytest.skip(str(e))
+    command = [sys.executable, "tools/evaluate.py", "sensor", "--data", str(data), "--json"]
+    done = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, check=True, timeout=120)
+    result = json.loads(done.stdout)
+    assert {"model", "n", "accuracy", "macro_f1", "labels", "confusion", "per_class"} <= set(result)
+    assert sum(map(sum, result["confusion"])) == result["n"] == 2947
