@@ -51,8 +51,8 @@ def resample(ticks: Ticks, samples: F32, counts: NDArray[np.intp], hop: int) -> 
 
     ticks (B, n) strictly increasing in each row's first `counts` entries and larger than any grid point in
     its padding; samples (B, n, 6). Returns (B, hop, 6). Rows at or below the output rate are interpolated
-    linearly; faster rows are averaged over up to one output period, which ends at the grid point, against
-    aliasing. Samples that lie on the grid come out unchanged.
+    linearly; faster rows are averaged over an output period (at twice the output rate and above; over less
+    between), which ends at the grid point, against aliasing. Samples that lie on the grid come out unchanged.
     """
     grid = np.arange(hop, dtype=np.int64) * TICKS_PER_SAMPLE
     out = _interpolate(ticks, samples, counts, grid)  # (B, hop, 6)
@@ -61,7 +61,7 @@ def resample(ticks: Ticks, samples: F32, counts: NDArray[np.intp], hop: int) -> 
     period = span / np.maximum(counts - 1, 1)  # (B,) mean input period, ticks
     fast = np.flatnonzero(period < 0.95 * TICKS_PER_SAMPLE)
     if fast.size:
-        width = TICKS_PER_SAMPLE - period[fast]
+        width = np.minimum(2 * (TICKS_PER_SAMPLE - period[fast]), TICKS_PER_SAMPLE)
         out[fast] = _average(ticks[fast], samples[fast], counts[fast], grid, width)
     return out
 

@@ -69,13 +69,15 @@ def _text(path: Path) -> str:
 
 def _table(path: Path, lines: list[str], delimiter: str | None, columns: int, first_line: int) -> F64:
     """The numbers of a text table, (n, columns)."""
+    if not any(line.strip() for line in lines):
+        raise HardError(f"{path}: no samples")
     try:
         table = np.loadtxt(io.StringIO("\n".join(lines)), delimiter=delimiter, ndmin=2)
     except ValueError as e:
-        message = re.sub(r" at row (\d+)", lambda m: f" in line {int(m[1]) + first_line}", str(e))
+        from_one = "columns changed" in str(e)  # that message counts rows from 1, the others from 0
+        shift = first_line - from_one
+        message = re.sub(r" at row (\d+)", lambda m: f" in line {int(m[1]) + shift}", str(e))
         raise HardError(f"{path}: {message.split(';')[0].rstrip('.')}") from None
-    if table.size == 0:
-        raise HardError(f"{path}: no samples")
     if table.shape[1] != columns:
         raise HardError(f"{path}: {table.shape[1]} columns; expected {columns}")
     return np.asarray(table, np.float64)

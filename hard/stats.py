@@ -33,8 +33,9 @@ class Counters:
         self._lock = threading.Lock()
 
     def add(self, name: str, n: int = 1) -> None:
-        with self._lock:
-            self._totals[name] = self._totals.get(name, 0) + n
+        if n:
+            with self._lock:
+                self._totals[name] = self._totals.get(name, 0) + n
 
     def __getitem__(self, name: str) -> int:
         return self._totals.get(name, 0)

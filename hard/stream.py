@@ -88,6 +88,7 @@ class Stream:
         self._counters.add(reason)
         self.gaps += 1
         self._fill = 0
+        self._last = 0.0
 
     def _grow(self) -> bool:
         size = min(2 * len(self._ticks), MAX_SAMPLES)
@@ -98,7 +99,10 @@ class Stream:
         return True
 
     def _extend(self, t: F64, samples: F32) -> int:
-        """Append samples up to the first that is late or follows a gap; returns how many were dealt with."""
+        """Append the samples before the first that is late or follows a gap; or deal with that, if it is first.
+
+        Returns how many samples are dealt with.
+        """
         room = len(self._ticks) - self._fill
         base = self._index * self._hop * TICKS_PER_SAMPLE
         ticks = np.rint((t[:room] - self._origin) * self._clock) - base
@@ -113,12 +117,11 @@ class Stream:
             self._fill += n
             self._last = float(ticks[n - 1])
             self._late_from = None
-        if n == len(ticks):
-            return n
-        if step[n] > 0:
+            return n  # the hop that these may complete is cut before anything else happens
+        if step[0] > 0:
             self._restart(Drop.GAP)
-            return n
-        return n + self._late(ticks[n:] + base)
+            return 0
+        return self._late(ticks + base)
 
     def _late(self, ticks: F64) -> int:
         """Drop the run of late samples that comes first (ticks since origin); returns its length.

@@ -76,15 +76,15 @@ def describe(folder: Path, card: Card) -> RenderableType:
     facts = Table.grid(padding=(0, 2))
     facts.add_column(style="dim", no_wrap=True)
     facts.add_column()
-    facts.add_row("labels", ", ".join(card.labels))
-    facts.add_row("input", f"{card.input}; {w.window} samples at {w.rate_hz:g} Hz, hop {w.hop}")
+    facts.add_row("labels", Text(", ".join(card.labels)))
+    facts.add_row("input", Text(f"{card.input}; {w.window} samples at {w.rate_hz:g} Hz, hop {w.hop}"))
     facts.add_row("size", f"{card.parameters:,} parameters, sha256 {card.sha256[:12]}")
-    facts.add_row("for", card.intended_use)
+    facts.add_row("for", Text(card.intended_use))
     for limit in card.limitations:
-        facts.add_row("not for", limit)
+        facts.add_row("not for", Text(limit))
     for f in card.figures:
         n = f" (n {f.n:,})" if f.n else ""
-        facts.add_row(f.metric, f"{f.value:g}  {f.data}{n}\n[dim]{f.command}[/dim]")
-    facts.add_row("licence", card.licence)
-    facts.add_row("folder", str(folder))
+        facts.add_row(f.metric, Text.assemble(f"{f.value:g}  {f.data}{n}\n", (f.command, "dim")))
+    facts.add_row("licence", Text(card.licence))
+    facts.add_row("folder", Text(str(folder)))
     return Group(Text(f"{card.name}", "bold"), Text(card.summary), facts, Text(""))

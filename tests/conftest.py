@@ -1,0 +1,142 @@
+"""Real parts for the tests: brokers on free loopback ports, the installed command, the recordings."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ.setdefault(variable, "1")  # read when NumPy and torch load: two cores, and other tests beside
+
+ROOT = Path(__file__).resolve().parent.parent
+settings.register_profile("hard", deadline=None, print_blob=True)
+settings.load_profile("hard")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip, visibly, what needs recordings or mosquitto where they are absent."""
+    no_data = pytest.mark.skip(reason="no recordings; set HARD_DATA or see tools/fetch_data.py")
+    no_mosquitto = pytest.mark.skip(reason="mosquitto is not installed")
+    for item in items:
+        if item.get_closest_marker("data") and not recordings():
+            item.add_marker(no_data)
+        if item.get_closest_marker("mosquitto") and not shutil.which("mosquitto"):
+            item.add_marker(no_mosquitto)
+
+
+def recordings() -> Path | None:
+    from hard.datasets import data_dir
+    from hard.types import HardError
+
+    try:
+        return data_dir()
+    except HardError:
+        return None
+
+
+@pytest.fixture(scope="session")
+def data() -> Path:
+    found = recordings()
+    assert found is not None
+    return found
+
+
+@pytest.fixture
+def port() -> int:
+    return free_port()
+
+
+def free_port() -> int:
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return int(s.getsockname()[1])
+
+
+def listening(port: int) -> bool:
+    with socket.socket() as s:
+        return s.connect_ex(("127.0.0.1", port)) == 0
+
+
+def wait_for(condition, timeout_s: float = 15.0, what: str = "the condition"):  # type: ignore[no-untyped-def]
+    """Poll until true; fails the test after the time-out."""
+    deadline_s = time.monotonic() + timeout_s
+    while not (value := condition()):
+        if time.monotonic() > deadline_s:
+            pytest.fail(f"{what} did not come within {timeout_s:g} s")
+        time.sleep(0.01)
+    return value
+
+
+def start_mosquitto(folder: Path, port: int) -> subprocess.Popen[bytes]:
+    config = folder / "mosquitto.conf"
+    config.write_text(f"listener {port} 127.0.0.1\nallow_anonymous true\n")
+    process = subprocess.Popen(["mosquitto", "-c", str(config)], stderr=subprocess.DEVNULL)
+    wait_for(lambda: listening(port), what="mosquitto")
+    return process
+
+
+@pytest.fixture
+def mosquitto(tmp_path: Path, port: int) -> Iterator[int]:
+    """Port of a real mosquitto on loopback."""
+    process = start_mosquitto(tmp_path, port)
+    yield port
+    process.terminate()
+    process.wait(10)
+
+
+class Hard:
+    """The `hard` command in a process of its own, its state in a temporary folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._running: list[subprocess.Popen[str]] = []
+        command = Path(sys.executable).parent / "hard"
+        self.command = [str(command)] if command.exists() else [sys.executable, "-m", "hard"]
+        self.env = {k: v for k, v in os.environ.items() if not k.startswith("HARD__")}
+        self.env |= {"HARD__STATE_DIR": str(folder / "state"), "COLUMNS": "200"}
+
+    def start(self, *arguments: str, **env: str) -> subprocess.Popen[str]:
+        process = subprocess.Popen(
+            [*self.command, *arguments],
+            cwd=ROOT,
+            env=self.env | env,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        self._running.append(process)
+        return process
+
+    def run(self, *arguments: str, timeout_s: float = 60.0, **env: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [*self.command, *arguments],
+            cwd=ROOT,
+            env=self.env | env,
+            capture_output=True,
+            text=True,
+            timeout=timeout_s,
+            check=False,
+        )
+
+    def end(self) -> None:
+        for process in self._running:
+            if process.poll() is None:
+                process.send_signal(signal.SIGKILL)
+            process.communicate()
+
+
+@pytest.fixture
+def hard(tmp_path: Path) -> Iterator[Hard]:
+    commands = Hard(tmp_path)
+    yield commands
+    commands.end()

@@ -1,0 +1,107 @@
+"""Settings: one file that says everything, precedence, and errors that name key, line and fix."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+from conftest import ROOT
+from msgspec.structs import fields
+
+from hard.config import Section, Settings, load_settings
+from hard.types import HardError
+
+FILE = ROOT / "config/hard.yaml"
+
+
+def leaves(section: type[Section], prefix: str = "") -> set[str]:
+    out: set[str] = set()
+    for field in fields(section):
+        if isinstance(field.type, type) and issubclass(field.type, Section):
+            out |= leaves(field.type, f"{prefix}{field.name}.")
+        else:
+            out.add(prefix + field.name)
+    return out
+
+
+def keys(tree: dict[str, object], prefix: str = "") -> set[str]:
+    out: set[str] = set()
+    for name, value in tree.items():
+        out |= keys(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name}
+    return out
+
+
+def test_the_file_holds_every_key_with_its_default() -> None:
+    assert load_settings(FILE) == Settings()
+    assert keys(yaml.safe_load(FILE.read_text("utf-8"))) == leaves(Settings)
+
+
+def test_every_key_of_the_file_has_a_comment() -> None:
+    bare = [
+        line
+        for line in FILE.read_text("utf-8").splitlines()
+        if line.strip() and not line.startswith("#") and not line.rstrip().endswith(":") and "#" not in line
+    ]
+    assert bare == []
+
+
+def test_precedence_is_option_environment_file_default(tmp_path: Path) -> None:
+    file = tmp_path / "hard.yaml"
+    file.write_text("engine: {tick_ms: 30, inbox_mb: 30, max_age_s: 30}\n")
+    environ = {"HARD__ENGINE__INBOX_MB": "40", "HARD__ENGINE__MAX_AGE_S": "40", "OTHER": "x"}
+    got = load_settings(file, environ, {("engine", "max_age_s"): ("--max-age", 50)}).engine
+    assert (got.tick_ms, got.inbox_mb, got.max_age_s) == (30, 40, 50)
+    assert got.inbox_messages == Settings().engine.inbox_messages
+
+
+def test_a_section_without_keys_is_its_default(tmp_path: Path) -> None:
+    file = tmp_path / "hard.yaml"
+    file.write_text("broker:\n#  url: mqtt://x\n")
+    assert load_settings(file) == Settings()
+
+
+@pytest.mark.parametrize(
+    ("text", "error"),
+    [
+        ("brokr:\n  url: x\n", r":1: brokr: unknown key; did you mean 'broker'\?"),
+        ("a: 1\n", r":1: a: unknown key; there is: log_level, "),
+        ("engine:\n  tik_ms: 3\n", r":2: engine\.tik_ms: unknown key; did you mean 'tick_ms'\?"),
+        ("engine:\n  tick_ms: 0\n", r":2: engine\.tick_ms: expected float >= 1\.0 \(it is 0\)"),
+        ("imu:\n\n  model: 3\n", r":3: imu\.model: expected str, got int"),
+        ("log_level: loud\n", r":1: log_level: expected one of debug, info, warning, error"),
+        (
+            "sources:\n  mqtt:\n    topics:\n    - filtr: x\n",
+            r":4: .*filtr: unknown key; did you mean 'filter'\?",
+        ),
+        ("output:\n  prefix: a/#\n", r":2: output\.prefix: "),
+        ("imu:\n  max_gap_s: 0.2\n  max_gap_s: 0.3\n", r":3: imu\.max_gap_s is given twice"),
+        ("a: [\n", r":2: not YAML"),
+        ("- 1\n", r":1: expected keys"),
+    ],
+)
+def test_an_error_names_line_key_and_fix(tmp_path: Path, text: str, error: str) -> None:
+    file = tmp_path / "hard.yaml"
+    file.write_text(text)
+    with pytest.raises(HardError, match="^" + re.escape(str(file)) + error):
+        load_settings(file)
+
+
+@pytest.mark.parametrize(
+    ("environ", "error"),
+    [
+        ({"HARD__ENGINE__TICK_MS": "abc"}, "^HARD__ENGINE__TICK_MS: engine.tick_ms: expected float"),
+        ({"HARD__ENGIN__TICK_MS": "3"}, "^HARD__ENGIN__TICK_MS: engin: unknown key; did you mean 'engine'?"),
+        ({"HARD__ENGINE": "3"}, "^HARD__ENGINE: engine: expected object"),
+    ],
+)
+def test_an_error_names_the_environment_variable(environ: dict[str, str], error: str) -> None:
+    with pytest.raises(HardError, match=error.replace("?", r"\?")):
+        load_settings(None, environ)
+
+
+def test_a_missing_file_names_the_nearest(tmp_path: Path) -> None:
+    (tmp_path / "hard.yaml").write_text("")
+    with pytest.raises(HardError, match=r"hrd\.yaml: No such file.*did you mean .*/hard\.yaml"):
+        load_settings(tmp_path / "hrd.yaml")

@@ -1,0 +1,102 @@
+"""The shape of the package: imports point one way, heavy packages stay at home, files stay small."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+
+import hard
+from hard import registry
+
+MODULES = sorted((ROOT / "hard").rglob("*.py"))
+LAYERS = [
+    {"types"},
+    {"dsp", "codecs", "handoff", "stats", "smoothing", "config", "card", "log", "recordings", "synthetic"},
+    {"stream"},
+    {"imu", "model", "broker", "registry"},
+    {"recognizer", "embedded", "sources", "sinks", "phones", "nets"},
+    {"engine", "table", "datasets"},
+    {"app"},
+    {"replay", "watch"},
+    {"cli"},
+    {"__main__"},
+]
+"""An import may point to an earlier layer, or stay within its own; `hard` itself exports the Python door."""
+HOME = {
+    "torch": {"hard/model.py", "hard/nets/"},
+    "cv2": {"hard/sources/webcam.py", "hard/video.py", "hard/overlay.py", "hard/sinks/display.py"},
+    "paho": {"hard/broker.py"},
+    "serial": {"hard/sources/serial.py"},
+}
+
+
+def imports(path: Path) -> set[str]:
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+def layer(module: str) -> int:
+    return next(i for i, names in enumerate(LAYERS) if module in names)
+
+
+def test_every_module_has_a_layer() -> None:
+    names = {p.relative_to(ROOT / "hard").parts[0].removesuffix(".py") for p in MODULES} - {"__init__"}
+    assert names == set().union(*LAYERS)
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_imports_point_one_way(path: Path) -> None:
+    own = path.relative_to(ROOT / "hard").parts[0].removesuffix(".py")
+    if own == "__init__":
+        return
+    used = {name.split(".")[1] for name in imports(path) if name.startswith("hard.")}
+    assert {u for u in used if u in set().union(*LAYERS) and layer(u) > layer(own)} == set()
+
+
+@pytest.mark.parametrize("package", HOME)
+def test_heavy_packages_are_imported_in_their_home_only(package: str) -> None:
+    users = {str(p.relative_to(ROOT)) for p in MODULES if any(n.split(".")[0] == package for n in imports(p))}
+    assert {u for u in users if not any(u.startswith(home) for home in HOME[package])} == set()
+
+
+@pytest.mark.parametrize(
+    "command", ["import hard", "from hard import cli", "import hard.config, hard.registry"]
+)
+def test_import_loads_nothing_heavy(command: str) -> None:
+    heavy = ("torch", "scipy", "cv2", "paho", "serial")
+    code = f"import sys; {command}; print([m for m in {heavy} if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_public_names_are_exported_and_sorted() -> None:
+    assert hard.__all__ == sorted(hard.__all__)
+    for name in hard.__all__:
+        assert getattr(hard, name)
+
+
+@pytest.mark.parametrize("kind", ["codecs", "sources", "sinks"])
+def test_every_name_in_an_extension_table_resolves(kind: str) -> None:
+    table = getattr(registry, kind.upper())
+    for name in registry.names(kind, table):
+        assert isinstance(registry.resolve(kind, table, name), type)
+
+
+def test_a_wrong_extension_name_gets_the_nearest() -> None:
+    with pytest.raises(hard.types.HardError, match="did you mean 'native'"):
+        registry.resolve("codecs", registry.CODECS, "natve")
+
+
+def test_files_stay_small() -> None:
+    files = [*MODULES, *(ROOT / "tools").glob("*.py"), *(ROOT / "tests").glob("*.py")]
+    assert {str(p): n for p in files if (n := len(p.read_text("utf-8").splitlines())) > 400} == {}
