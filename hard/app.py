@@ -25,6 +25,7 @@ from hard.handoff import Board, Inbox
 from hard.phones import Simulator
 from hard.registry import CODECS, SINKS, SOURCES, resolve
 from hard.stats import Counters
+from hard.synthetic import NAME
 from hard.table import render
 from hard.types import HardError
 
@@ -171,6 +172,9 @@ def _start(settings: Settings, simulate: int, stop: Stop, stack: contextlib.Exit
     source.start()
     broker.start()
     stack.callback(broker.stop)
+    for n in range(simulate):  # nobody wants retained labels of people who do not exist
+        topic = f"{prefix}/{NAME.format(n + 1)}/activity"
+        stack.callback(broker.publish, topic, b"", retain=True)
     _thread("engine", engine.run, stack, inbox.wake)
     stack.callback(source.stop)
     while not (broker.wait_ready(0.05) or stop.event.is_set() or (not embedded and _give_up(broker))):

@@ -99,7 +99,7 @@ class Stream:
         return True
 
     def _extend(self, t: F64, samples: F32) -> int:
-        """Append the samples before the first that is late or follows a gap; or deal with that, if it is first.
+        """Append the samples before the first that is late or follows a gap; or deal with that one.
 
         Returns how many samples are dealt with.
         """

@@ -67,7 +67,7 @@ def listening(port: int) -> bool:
         return s.connect_ex(("127.0.0.1", port)) == 0
 
 
-def wait_for(condition, timeout_s: float = 15.0, what: str = "the condition"):  # type: ignore[no-untyped-def]
+def wait_for(condition, timeout_s: float = 15.0, what: str = "the condition"):
     """Poll until true; fails the test after the time-out."""
     deadline_s = time.monotonic() + timeout_s
     while not (value := condition()):

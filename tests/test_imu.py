@@ -17,7 +17,7 @@ Windows = dict[str, list[tuple[float, bytes]]]
 
 def imu(**limits: float) -> tuple[Imu, Counters]:
     counters = Counters()
-    return Imu(Windowing(), Limits(**limits), counters), counters  # type: ignore[arg-type]
+    return Imu(Windowing(), Limits(**limits), counters), counters
 
 
 def collect(pipeline: Imu, seen: Windows) -> None:

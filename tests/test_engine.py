@@ -1,0 +1,207 @@
+"""The engine: labels do not depend on messages or ticks, and no payload stops it or makes it grow."""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections import deque
+
+import numpy as np
+import psutil
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hard.codecs.native import NativeCodec, encode
+from hard.engine import Engine, Router, good_name
+from hard.handoff import Inbox
+from hard.model import TorchScriptModel, load_model
+from hard.recognizer import Recognizer
+from hard.smoothing import History
+from hard.stats import Counters, Drop
+from hard.synthetic import SyntheticPhone
+from hard.types import Label, Message
+
+
+@pytest.fixture(scope="module")
+def model() -> TorchScriptModel:
+    return load_model("lstm-waist")
+
+
+class Kept:
+    """A sink that keeps what it gets."""
+
+    def __init__(self) -> None:
+        self.labels: list[Label] = []
+        self.forgotten: list[str] = []
+
+    def emit(self, labels: list[Label]) -> None:
+        self.labels += labels
+
+    def forget(self, devices: list[str]) -> None:
+        self.forgotten += devices
+
+
+def engine(model: TorchScriptModel, **options: float) -> tuple[Engine, Kept, Counters]:
+    counters, sink = Counters(), Kept()
+    recognizer = Recognizer(model, counters=counters)
+    router = Router([("hard/+/imu", NativeCodec())])
+    inbox = Inbox(1000, 1 << 20, counters)
+    history = History("lstm-waist", "0" * 12)
+    return Engine(inbox, router, recognizer, history, [sink], counters, **options), sink, counters
+
+
+def messages(
+    device: str, seed: int, seconds: float, sizes: list[int], rate_hz: float = 50.0
+) -> deque[Message]:
+    t, samples = SyntheticPhone(seed, rate_hz=rate_hz, dwell_s=5.0).read(0, int(seconds * rate_hz))
+    out: deque[Message] = deque()
+    at = 0
+    while at < len(t):
+        n = sizes[len(out) % len(sizes)]
+        out.append(Message(f"hard/{device}/imu", encode(t[at : at + n], samples[at : at + n]), 0.0))
+        at += n
+    return out
+
+
+@settings(max_examples=15)
+@given(
+    sizes=st.lists(st.integers(1, 200), min_size=1, max_size=6),
+    per_tick=st.integers(1, 400),
+    devices=st.integers(1, 5),
+    rate_hz=st.sampled_from([25.0, 50.0, 100.0, 200.0]),
+)
+def test_labels_do_not_depend_on_messages_batches_or_ticks(
+    model: TorchScriptModel, sizes: list[int], per_tick: int, devices: int, rate_hz: float
+) -> None:
+    running, sink, _ = engine(model)
+    queues = [messages(f"d{i}", i, 11.0, sizes, rate_hz) for i in range(devices)]
+    tick: list[Message] = []
+    while any(queues):
+        tick += [queue.popleft() for queue in queues if queue]
+        if len(tick) >= per_tick:
+            running.tick(tick, 0.0)
+            tick = []
+    running.tick(tick, 0.0)
+    for i in range(devices):
+        alone = Recognizer(model)
+        t, samples = SyntheticPhone(i, rate_hz=rate_hz, dwell_s=5.0).read(0, int(11.0 * rate_hz))
+        expected = alone.push("x", t, samples)
+        got = [label.prediction for label in sink.labels if label.prediction.device == f"d{i}"]
+        assert [(p.t_end, p.activity) for p in got] == [(p.t_end, p.activity) for p in expected]
+        for a, b in zip(got, expected, strict=True):
+            np.testing.assert_allclose(
+                list(a.probabilities.values()), list(b.probabilities.values()), rtol=0, atol=1e-5
+            )
+
+
+def test_labels_count_up_and_say_since_when(model: TorchScriptModel) -> None:
+    running, sink, _ = engine(model)
+    for message in messages("alice", 0, 30.0, [25]):
+        running.tick([message], 0.0)
+    assert [label.seq for label in sink.labels] == list(range(1, len(sink.labels) + 1))
+    for before, label in zip(sink.labels, sink.labels[1:], strict=False):
+        same = before.prediction.activity == label.prediction.activity
+        assert label.since_s == (before.since_s if same else label.window_end_s)
+
+
+def test_a_slow_stream_is_unknown_and_says_why(model: TorchScriptModel) -> None:
+    running, sink, _ = engine(model)
+    for message in messages("alice", 0, 20.0, [10], rate_hz=10.0):
+        running.tick([message], 0.0)
+    assert {label.prediction.activity for label in sink.labels} == {"unknown"}
+    assert all("10.0 Hz is below" in (label.prediction.reason or "") for label in sink.labels)
+
+
+def test_a_silent_device_is_forgotten_everywhere(model: TorchScriptModel) -> None:
+    running, sink, _ = engine(model)
+    for message in messages("alice", 0, 5.0, [25]):
+        running.tick([message], 0.0)
+    running.evict(now_s=1e6)
+    assert sink.forgotten == ["alice"]
+    for message in messages("alice", 0, 5.0, [25]):
+        running.tick([message], 0.0)
+    assert [label.seq for label in sink.labels] == [1, 2, 1, 2]
+
+
+def mutate(payload: bytes, rng: random.Random) -> bytes:
+    out = bytearray(payload)
+    for _ in range(rng.randint(1, 4)):
+        match rng.randrange(6):
+            case 0 if out:
+                out[rng.randrange(len(out))] ^= 1 << rng.randrange(8)
+            case 1 if out:
+                del out[rng.randrange(len(out)) :]
+            case 2:
+                out += rng.randbytes(rng.randint(1, 100))
+            case 3 if len(out) > 24:  # the header: flags, count, rate, first timestamp
+                at = rng.randrange(5, 24)
+                out[at : at + rng.randint(1, 8)] = rng.randbytes(rng.randint(1, 8))
+            case 4 if len(out) > 32:  # a sample or timestamp becomes anything, NaN and infinities included
+                at = rng.randrange(24, len(out) - 8)
+                special = rng.choice([b"\xff" * 8, b"\0\0\x80\x7f\0\0\x80\xff", rng.randbytes(8)])
+                out[at : at + 8] = special
+            case _:
+                out = bytearray(
+                    rng.choice([b"", b"{}", b"null", b"[" * 2000, b'{"t":1e999,"samples":[[', out])
+                )
+    return bytes(out)
+
+
+def test_ten_thousand_mutated_payloads_neither_stop_it_nor_make_it_grow(
+    model: TorchScriptModel, caplog: pytest.LogCaptureFixture
+) -> None:
+    rng = random.Random(20261120)
+    running, sink, counters = engine(model)
+    t, samples = SyntheticPhone(0).read(0, 25)
+    twin = b'{"t": 0.5, "rate": 50, "acc": "g", "samples": [[0, 0, 1, 0, 0, 0], [0, 0, 1, 0, 0, 0]]}'
+    seeds = [encode(t, samples), encode(t[:1], samples, 50.0), encode(t[:1], samples[:1], 50.0), twin]
+    names = ["mallory", "trudy", "eve", "", "x" * 70, "\x00"]
+    rss = 0
+    with caplog.at_level(logging.WARNING):
+        for n in range(10_000):
+            topic = f"hard/{rng.choice(names)}/imu"
+            running.tick([Message(topic, mutate(rng.choice(seeds), rng), 0.0)], 0.0)
+            if n == 3_000:
+                rss = psutil.Process().memory_info().rss
+    grown_mb = (psutil.Process().memory_info().rss - rss) / 2**20
+    assert grown_mb < 8
+    assert counters["messages"] == 10_000
+    assert counters[Drop.BAD_PAYLOAD] > 2_000
+    assert counters[Drop.BAD_DEVICE] > 300
+    assert counters["samples"] > 5_000  # the mutants that are still well-formed reach the pipeline
+    assert len(caplog.records) < 100  # sampled, not one a message
+    assert any("bad payload on 'hard/" in r.getMessage() for r in caplog.records)
+    before = len(sink.labels)
+    for message in messages("alice", 0, 6.0, [25]):
+        running.tick([message], 0.0)
+    fresh = sink.labels[before:]
+    expected = Recognizer(model).push("x", *SyntheticPhone(0, dwell_s=5.0).read(0, 300))
+    assert [label.prediction.activity for label in fresh] == [p.activity for p in expected]
+
+
+@pytest.mark.parametrize(
+    ("filters", "topic", "expected"),
+    [
+        (["hard/+/imu"], "hard/alice/imu", 0),
+        (["hard/+/imu"], "hard/alice/activity", None),
+        (["hard/+/imu"], "hard/alice/imu/x", None),
+        (["hard/+/imu"], "hard/imu", None),
+        (["a/#", "b/+"], "b/x", 1),
+        (["a/#", "a/b"], "a/b/c/d", 0),
+    ],
+)
+def test_the_first_matching_filter_routes(filters: list[str], topic: str, expected: int | None) -> None:
+    codecs = [NativeCodec() for _ in filters]
+    router = Router(list(zip(filters, codecs, strict=True)))
+    for _ in range(2):  # the second answer comes from the cache
+        assert router.codec(topic) is (None if expected is None else codecs[expected])
+
+
+@pytest.mark.parametrize(
+    ("name", "good"),
+    [("alice", True), ("Küche 2", True), ("", False), ("a/b", False), ("+", False), ("a#", False),
+     ("$SYS", False), ("x" * 65, False), ("a\nb", False)],
+)  # fmt: skip
+def test_names_that_cannot_be_topic_levels(name: str, good: bool) -> None:
+    assert good_name(name) is good

@@ -1,0 +1,114 @@
+"""The Python door and the models behind it."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import ROOT
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import hard
+from hard.card import find_model, list_models, read_card
+from hard.imu import CHANNELS
+from hard.model import load_model
+from hard.synthetic import SyntheticPhone
+from hard.types import HardError
+
+MODELS = [path.name for path in list_models()]
+
+
+def test_example_of_the_readme_runs() -> None:
+    text = (ROOT / "README.md").read_text("utf-8")
+    example = re.search(r"```python\n(import hard\n.*?)```", text, re.S)
+    assert example
+    assert len(example[1].strip().splitlines()) <= 6
+    code = (
+        "from hard.synthetic import SyntheticPhone\n"
+        "phone = [SyntheticPhone(0).read(i * 25, 25) for i in range(8)]\n" + example[1]
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert len(done.stdout.splitlines()) == 2  # 4 s of samples: two windows
+
+
+@settings(max_examples=10)
+@given(size=st.integers(1, 200))
+def test_predictions_do_not_depend_on_how_samples_are_pushed(size: int) -> None:
+    t, samples = SyntheticPhone(4, dwell_s=4.0).read(0, 700)
+    model = load_model("lstm-waist")
+    whole = hard.Recognizer(model).push("a", t, samples)
+    parts = hard.Recognizer(model)
+    got = [p for i in range(0, 700, size) for p in parts.push("a", t[i : i + size], samples[i : i + size])]
+    assert [(p.t_end, p.activity) for p in got] == [(p.t_end, p.activity) for p in whole]
+    assert len(whole) == 9
+
+
+@pytest.mark.parametrize(("t", "samples"), [((3,), (3, 5)), ((3,), (2, 6)), ((3, 1), (3, 6)), ((), (6,))])
+def test_other_shapes_are_refused(t: tuple[int, ...], samples: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match=r"expected t \(n,\) and samples \(n, 6\)"):
+        hard.Recognizer("lstm-waist").push("a", np.zeros(t), np.zeros(samples))
+
+
+@pytest.mark.parametrize("name", MODELS)
+@settings(max_examples=10)
+@given(n=st.integers(1, 300), seed=st.integers(0, 2**32 - 1))
+def test_probabilities_do_not_depend_on_the_batch(name: str, n: int, seed: int) -> None:
+    model = load_model(name)
+    shape = (n, model.card.windowing.window, len(model.card.channels))
+    x = np.random.default_rng(seed).normal(0, 0.5, shape).astype(np.float32)
+    together = model.predict(x)
+    assert together.shape == (n, len(model.card.labels))
+    np.testing.assert_allclose(together.sum(axis=1), 1.0, atol=1e-5)
+    np.testing.assert_allclose(model.predict(x[-1:])[0], together[-1], rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_model_is_small_and_its_card_complete(name: str) -> None:
+    folder = find_model(name)
+    card = read_card(folder)
+    assert (folder / "model.pt").stat().st_size < 1_000_000
+    assert card.name == name
+    assert tuple(card.channels) == CHANNELS
+    assert all(figure.command for figure in card.figures)
+    assert card.figures
+    assert card.limitations
+
+
+def test_a_damaged_model_is_refused(tmp_path: Path) -> None:
+    folder = tmp_path / "mine"
+    shutil.copytree(find_model("lstm-waist"), folder)
+    weights = bytearray((folder / "model.pt").read_bytes())
+    weights[len(weights) // 2] ^= 1
+    (folder / "model.pt").write_bytes(weights)
+    with pytest.raises(HardError, match=r"sha256 .* but the card says"):
+        load_model(str(folder))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "error"),
+    [
+        ("format: torchscript", "format: onnx", "expected torchscript"),
+        ("body_acc_x", "body_acc_w", "channels"),
+        ("- laying\n", "", "6 outputs, but the card has 5 labels"),
+        ("summary:", "summery:", "unknown field `summery`"),
+    ],
+)
+def test_a_card_that_does_not_fit_is_refused(tmp_path: Path, old: str, new: str, error: str) -> None:
+    folder = tmp_path / "mine"
+    shutil.copytree(find_model("lstm-waist"), folder)
+    text = (folder / "card.yaml").read_text("utf-8")
+    assert old in text
+    (folder / "card.yaml").write_text(text.replace(old, new, 1))
+    with pytest.raises(HardError, match=error):
+        load_model(str(folder))
+
+
+def test_a_wrong_model_name_gets_the_nearest() -> None:
+    with pytest.raises(HardError, match="did you mean lstm-waist"):
+        load_model("lstm-wast")
