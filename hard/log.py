@@ -1,4 +1,4 @@
-"""Logging: one line a record on stderr, and messages that repeat are sampled, with a count of the rest."""
+"""Log lines for people: one line a record on stderr; messages that repeat are sampled, the rest counted."""
 
 from __future__ import annotations
 
@@ -24,6 +24,16 @@ def setup_terminal(level: str, console: Console) -> None:
 
     handler = RichHandler(console=console, show_path=False, log_time_format="%H:%M:%S", highlighter=None)
     logging.basicConfig(level=level.upper(), format="%(message)s", handlers=[handler], force=True)
+
+
+def duration(seconds: float) -> str:
+    """12 s, 3 min, 5 h 07 min."""
+    s = max(0, int(seconds))
+    if s < 60:
+        return f"{s} s"
+    if s < 3600:
+        return f"{s // 60} min {s % 60:02d} s"
+    return f"{s // 3600} h {s % 3600 // 60:02d} min"
 
 
 class Sampled:

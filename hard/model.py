@@ -56,12 +56,17 @@ class TorchScriptModel:
 
     def _forward(self, x: F32) -> F32:
         n = len(x)
-        size = 1 << (n - 1).bit_length()  # a few known shapes; see warm_up
+        size = _padded(n)
         if size != n:
             x = np.concatenate([x, np.zeros((size - n, *x.shape[1:]), np.float32)])
         with torch.inference_mode():
             out: F32 = self._module(torch.from_numpy(x)).numpy()
         return out[:n]
+
+
+def _padded(n: int) -> int:
+    """A batch is filled up to one of 18 sizes, so that kernels are prepared once (see warm_up)."""
+    return 1 << (n - 1).bit_length() if n <= 8 else -(-n // 8) * 8
 
 
 def load_model(name: str) -> TorchScriptModel:

@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from hard.card import Card
+from hard.log import duration
 from hard.types import Label
 
 SILENT_S = 10.0
@@ -53,16 +54,6 @@ def render(title: str, labels: Sequence[Label], drops: Mapping[str, int], utc_s:
     if drops:
         lines.append(Text("lost: " + ", ".join(f"{name} {n}" for name, n in drops.items()), "red"))
     return Group(*lines)
-
-
-def duration(seconds: float) -> str:
-    """12 s, 3 min, 5 h 07 min."""
-    s = max(0, int(seconds))
-    if s < 60:
-        return f"{s} s"
-    if s < 3600:
-        return f"{s // 60} min {s % 60:02d} s"
-    return f"{s // 3600} h {s % 3600 // 60:02d} min"
 
 
 def _bar(share: float) -> Text:
