@@ -25,7 +25,7 @@ settings.load_profile("hard")
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Skip, visibly, what needs recordings or mosquitto where they are absent."""
-    no_data = pytest.mark.skip(reason="no recordings; set HARD_DATA or see tools/fetch_data.py")
+    no_data = pytest.mark.skip(reason="no recordings; HARD_DATA names their folder")
     no_mosquitto = pytest.mark.skip(reason="mosquitto is not installed")
     for item in items:
         if item.get_closest_marker("data") and not recordings():

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import Hard
 
 import hard as package
+from conftest import Hard
 from hard.recognizer import Recognizer
 from hard.synthetic import SyntheticPhone
 

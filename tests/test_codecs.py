@@ -8,10 +8,10 @@ import re
 
 import numpy as np
 import pytest
-from conftest import ROOT
 from hypothesis import given
 from hypothesis import strategies as st
 
+from conftest import ROOT
 from hard.codecs import Codec, PayloadError
 from hard.codecs.native import HEADER, NativeCodec, encode
 from hard.registry import CODECS, names, resolve

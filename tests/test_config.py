@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 import yaml
-from conftest import ROOT
 from msgspec.structs import fields
 
+from conftest import ROOT
 from hard.config import Section, Settings, load_settings
 from hard.types import HardError
 

@@ -20,8 +20,8 @@ import numpy as np
 import psutil
 import pyte
 import pytest
-from conftest import ROOT, Hard, listening, wait_for
 
+from conftest import ROOT, Hard, listening, wait_for
 from hard.broker import Broker, BrokerUrl
 from hard.stats import Counters
 from hard.synthetic import SyntheticPhone

@@ -10,15 +10,15 @@ from pathlib import Path
 
 import psutil
 import pytest
-from conftest import Hard, start_mosquitto, wait_for
-from test_daemon import Subscriber
 
+from conftest import Hard, start_mosquitto, wait_for
 from hard.broker import Broker, BrokerUrl
 from hard.codecs.native import encode
 from hard.phones import play
 from hard.recordings import Recording, read_recording
 from hard.stats import Counters
 from hard.synthetic import SyntheticPhone
+from test_daemon import Subscriber
 
 pytestmark = pytest.mark.mosquitto
 

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import ROOT
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import hard
+from conftest import ROOT
 from hard.card import find_model, list_models, read_card
 from hard.imu import CHANNELS
 from hard.model import load_model

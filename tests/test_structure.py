@@ -8,9 +8,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import ROOT
 
 import hard
+from conftest import ROOT
 from hard import registry
 
 MODULES = sorted((ROOT / "hard").rglob("*.py"))
