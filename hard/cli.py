@@ -18,6 +18,7 @@ from hard.types import HardError
 
 if TYPE_CHECKING:
     from hard.broker import BrokerUrl
+    from hard.types import Prediction
 
 USAGE_ERROR = 2
 
@@ -47,9 +48,6 @@ def main() -> None:
         _fail(str(e), 1)
     except (click.Abort, KeyboardInterrupt):
         _fail("interrupted", 130)
-    except BrokenPipeError:  # `hard classify ... | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0)
     sys.exit(status if isinstance(status, int) else 0)
 
 
@@ -156,20 +154,13 @@ def classify(path: Path, model: str, as_json: bool, acc_unit: str | None, gyro_u
 
     recognizer = Recognizer(model)
     predictions = recognizer.push(recording.name, recording.t, recording.samples)
-    for p in predictions:
-        if as_json:
-            line: dict[str, object] = {
-                "t_end": p.t_end,
-                "activity": p.activity,
-                "confidence": p.confidence,
-                "probabilities": p.probabilities,
-            }
-            if p.reason:
-                line["reason"] = p.reason
-            print(json.dumps(line))
-        else:
-            shares = "  ".join(f"{name} {value:.3f}" for name, value in p.probabilities.items())
-            print(f"{p.t_end:10.2f} s  {p.activity:<20} {p.confidence:.3f}  {shares}")
+    try:
+        for p in predictions:
+            print(_json_line(p) if as_json else _text_line(p))
+        sys.stdout.flush()
+    except BrokenPipeError:  # `hard classify ... | head`; what Python flushes at its end goes nowhere
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     lost = recognizer.counters.drops()
     if lost:
         print("lost: " + ", ".join(f"{name} {n}" for name, n in lost.items()), file=sys.stderr)
@@ -209,6 +200,21 @@ def models() -> int:
     for folder, card in cards:
         console.print(describe(folder, card))
     return 0
+
+
+def _json_line(p: Prediction) -> str:
+    line: dict[str, object] = {
+        "t_end": p.t_end,
+        "activity": p.activity,
+        "confidence": p.confidence,
+        "probabilities": p.probabilities,
+    }
+    return json.dumps(line | ({"reason": p.reason} if p.reason else {}))
+
+
+def _text_line(p: Prediction) -> str:
+    shares = "  ".join(f"{name} {value:.3f}" for name, value in p.probabilities.items())
+    return f"{p.t_end:10.2f} s  {p.activity:<20} {p.confidence:.3f}  {shares}"
 
 
 def _settings(config: Path | None, options: dict[Key, tuple[str, Tree]]) -> Settings:

@@ -162,7 +162,8 @@ def test_replayed_csv_is_labelled_live_as_offline(hard: Hard, port: int, tmp_pat
     path = tmp_path / "me.csv"
     np.savetxt(path, np.column_stack([t, samples]), "%.9g", ",", header="t,ax,ay,az,gx,gy,gz", comments="")
     process = run_embedded(hard, port)
-    seen = subscribe(port, "hard/+/activity")
+    seen = subscribe(port, "hard/+/activity", "hard/status")
+    wait_for(lambda: seen.last("hard/status") == b"online", what="the daemon")
     url = f"mqtt://127.0.0.1:{port}"
     done = hard.run("replay", str(path), "--as", "alice", "--speed", "20", "--broker", url)
     assert done.returncode == 0, done.stderr

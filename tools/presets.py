@@ -53,7 +53,7 @@ PRESETS = {
                 "through the daemon's own Imu: the official UCI HAR places, any phase inside a labelled "
                 "stretch, and streams that start in the middle of an activity"
             ),
-            "augmentation": "random rotations (8 degrees) and gains (5 %)",
+            "augmentation": "random rotations (15 degrees) and gains (5 %)",
             "selection": "leave-subjects-out over the training people; the nine test people took no part",
         },
     ),
