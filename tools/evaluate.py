@@ -86,17 +86,18 @@ def show(result: Score, console: Console) -> None:
         f"windows whose place is certain ({result.n_count_matched:,}): "
         f"{100 * result.accuracy_count_matched:.2f} %"
     )
-    table = Table(caption="rows: truth, columns: prediction, in the same order")
-    for title in ("activity", "precision", "recall", "F1", "windows"):
-        table.add_column(title, justify="left" if title == "activity" else "right", no_wrap=True)
-    for i in range(len(result.labels)):
-        table.add_column(str(i + 1), justify="right")
+    scores = Table()
+    confusion = Table(title="rows: truth, columns: prediction")
+    for table, titles in ((scores, ("precision", "recall", "F1", "windows")), (confusion, "123456")):
+        table.add_column("activity")
+        for title in titles:
+            table.add_column(title, justify="right")
     for i, label in enumerate(result.labels):
         c = result.per_class[label]
-        cells = [str(n) if n else "." for n in result.confusion[i]]
-        scores = [f"{v:.3f}" for v in (c.precision, c.recall, c.f1)]
-        table.add_row(f"{i + 1} {label}", *scores, f"{c.n:,}", *cells)
-    console.print(table)
+        name = f"{i + 1} {label}"
+        scores.add_row(name, f"{c.precision:.3f}", f"{c.recall:.3f}", f"{c.f1:.3f}", f"{c.n:,}")
+        confusion.add_row(name, *(str(n) if n else "." for n in result.confusion[i]))
+    console.print(scores, confusion)
 
 
 def main() -> None:
