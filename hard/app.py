@@ -19,11 +19,12 @@ from rich.live import Live
 from hard import __version__
 from hard import log as logs
 from hard.broker import Broker, BrokerUrl, parse_url
-from hard.config import Settings
+from hard.codecs import CodecOptions
+from hard.config import Settings, TopicSettings
 from hard.embedded import EmbeddedBroker
 from hard.handoff import Board, Inbox
 from hard.phones import Simulator
-from hard.registry import CODECS, SINKS, SOURCES, resolve
+from hard.registry import SINKS, SOURCES, make_codec, resolve
 from hard.stats import Counters
 from hard.synthetic import NAME
 from hard.table import render
@@ -159,7 +160,7 @@ def _start(settings: Settings, simulate: int, stop: Stop, stack: contextlib.Exit
         presence=f"{prefix}/status",
     )  # fmt: skip
     topics = settings.sources.mqtt.topics
-    router = Router([(t.filter, resolve("codecs", CODECS, t.codec)()) for t in topics])
+    router = Router([(t.filter, make_codec(t.codec, _options(t), counters)) for t in topics])
     source = resolve("sources", SOURCES, "mqtt")(settings.sources.mqtt, broker, inbox, counters)
     sinks = [
         resolve("sinks", SINKS, "mqtt")(settings.output, broker),
@@ -186,6 +187,10 @@ def _start(settings: Settings, simulate: int, stop: Stop, stack: contextlib.Exit
         phones.wait_ready(5.0)
         _thread("simulator", Simulator(phones, prefix, simulate).run, stack)
     return Daemon(url, model.card.name, board, counters, broker, embedded)
+
+
+def _options(topic: TopicSettings) -> CodecOptions:
+    return CodecOptions(topic.frame, topic.acc_unit, topic.gyro_unit, topic.columns)
 
 
 def _give_up(broker: Broker, patience_s: float = 2.0) -> bool:

@@ -42,11 +42,25 @@ class EmbeddedSettings(Section, frozen=True):
 
 class TopicSettings(Section, frozen=True):
     filter: TopicFilter
-    codec: str = "native"
+    codec: str = "auto"
+    frame: Literal["auto", "android", "ios"] = "auto"
+    acc_unit: Literal["m/s2", "g"] = "m/s2"
+    gyro_unit: Literal["rad/s", "deg/s"] = "rad/s"
+    columns: tuple[str, ...] = ()
+
+
+APP_TOPICS: Final = (
+    TopicSettings("hard/+/imu", "native"),
+    TopicSettings("sensor-logger", "sensor-logger"),
+    TopicSettings("android/sensor", "android-sensor"),
+    TopicSettings("android/sensor/+", "android-sensor"),
+    TopicSettings("phyphox/+", "phyphox"),
+    TopicSettings("hyperimu/+", "hyperimu"),
+)
 
 
 class MqttSourceSettings(Section, frozen=True):
-    topics: tuple[TopicSettings, ...] = (TopicSettings("hard/+/imu"),)
+    topics: tuple[TopicSettings, ...] = APP_TOPICS
     qos: Qos = 0
     max_payload_bytes: Count = 262_144
 

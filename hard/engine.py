@@ -7,14 +7,15 @@ import threading
 import time
 from collections.abc import Iterable, Sequence
 
-from hard.codecs import Codec, PayloadError
+from hard.align import Aligner
+from hard.codecs import Codec, PayloadError, good_name
 from hard.handoff import Inbox
 from hard.log import Sampled
 from hard.recognizer import Recognizer
 from hard.sinks import Sink
 from hard.smoothing import History
 from hard.stats import Counters, Drop
-from hard.types import Message
+from hard.types import Message, Readings
 
 log = logging.getLogger(__name__)
 
@@ -65,6 +66,7 @@ class Engine:
         self._counters = counters
         self._tick_s = tick_s
         self._max_age_s = max_age_s
+        self._aligner = Aligner(counters)
         self._complaints = Sampled(log)
         self.ticks = 0  # progress, for whoever watches
 
@@ -106,6 +108,7 @@ class Engine:
         gone = self._recognizer.evict(now_s)
         if gone:
             self._history.forget(gone)
+            self._aligner.forget(gone)
             for sink in self._sinks:
                 sink.forget(gone)
             log.info("forgot %d silent device(s): %s", len(gone), ", ".join(gone[:5]))
@@ -116,23 +119,20 @@ class Engine:
             self._counters.add(Drop.BAD_DEVICE)
             return
         try:
-            chunks = codec.decode(message)
+            decoded = codec.decode(message)
         except PayloadError as e:
             self._counters.add(Drop.BAD_PAYLOAD)
             self._complaints.warning(message.topic, f"bad payload on {message.topic!r}: {e}")
             return
-        for chunk in chunks:
-            if not good_name(chunk.device):
+        for item in decoded:
+            if not good_name(item.device):
                 self._counters.add(Drop.BAD_DEVICE)
                 self._complaints.warning("name", f"bad device name in topic {message.topic!r}")
                 continue
-            self._counters.add("samples", len(chunk.t))
-            self._recognizer.feed(chunk)
-
-
-def good_name(device: str) -> bool:
-    """Whether a device's name can be a topic level: 1-64 printable characters, no wildcard, no slash."""
-    return 0 < len(device) <= 64 and device.isprintable() and not any(c in "+#/$" for c in device)
+            self._counters.add("samples", len(item.t))
+            chunks = self._aligner.push(item) if isinstance(item, Readings) else (item,)
+            for chunk in chunks:
+                self._recognizer.feed(chunk)
 
 
 def _matches(pattern: list[str], levels: list[str]) -> bool:

@@ -91,9 +91,19 @@ class Imu:
             devices=[h.stream.device for h in hops],
             t_end=np.array([h.t_end for h in hops]),
             arrival_s=np.array([h.arrival_s for h in hops]),
+            end_s=np.array([h.end_s for h in hops]),
             rate_hz=np.array([h.rate_hz for h in hops]),
             gaps=[h.gaps for h in hops],
         )
+
+    def forget(self, device: str) -> bool:
+        """Drop a device's state and its hops that are due; whether there was any."""
+        stream = self._streams.pop(device, None)
+        if stream is None:
+            return False
+        self._due = [h for h in self._due if h.stream is not stream]
+        self._free.append(stream.row)
+        return True
 
     def evict(self, now_s: float) -> list[str]:
         """Forget devices that have been silent for `evict_after_s`; returns their names."""
@@ -101,7 +111,7 @@ class Imu:
         limit = now_s - self._limits.evict_after_s
         gone = [d for d, s in self._streams.items() if s.seen_s < limit and d not in waiting]
         for device in gone:
-            self._free.append(self._streams.pop(device).row)
+            self.forget(device)
         return gone
 
     def _resample(self, due: list[HopRaw]) -> F64:

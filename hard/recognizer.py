@@ -8,10 +8,11 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike
 
+from hard.card import Card
 from hard.imu import Imu, Limits
 from hard.model import Model, load_model
-from hard.stats import Counters
-from hard.types import Chunk, Prediction, Windows
+from hard.stats import Counters, Drop
+from hard.types import F32, Chunk, Prediction, Windows
 
 UNKNOWN = "unknown"
 
@@ -31,51 +32,75 @@ class Recognizer:
         self,
         model: str | Model = "lstm-waist",
         *,
+        acc_model: str | Model = "lstm-acc",
         limits: Limits | None = None,
         min_rate_hz: float = 19.0,
         counters: Counters | None = None,
     ) -> None:
+        """`acc_model` is for devices without a gyroscope; given by name, it is loaded when one comes."""
         self.model = load_model(model) if isinstance(model, str) else model
         self.counters = counters or Counters()
+        self._limits = limits or Limits()
         self._min_rate_hz = min_rate_hz
-        self._imu = Imu(self.model.card.windowing, limits or Limits(), self.counters)
+        self._acc_model = acc_model
+        self._full = Imu(self.model.card.windowing, self._limits, self.counters)
+        self._acc: tuple[Imu, Model] | None = None
 
     def push(self, device: str, t: ArrayLike, samples: ArrayLike) -> Sequence[Prediction]:
         """Take consecutive samples of one device and return the predictions that they complete.
 
         t: (n,) seconds on the device's own clock, increasing; samples: (n, 6) ax ay az in m/s² (specific
-        force, +9.8 on the axis that points up at rest), gx gy gz in rad/s. Any n; irregular sampling from
-        20 to 400 Hz is resampled. Raises ValueError for other shapes. Samples that are not finite, absurd
-        or late are dropped and counted in `counters`.
+        force, +9.8 on the axis that points up at rest), gx gy gz in rad/s; or (n, 3), without a gyroscope.
+        Any n; irregular sampling from 20 to 400 Hz is resampled. Raises ValueError for other shapes. Samples
+        that are not finite, absurd or late are dropped and counted in `counters`.
         """
         at = np.asarray(t, np.float64)
         values = np.asarray(samples, np.float32)
-        if at.ndim != 1 or values.shape != (len(at), 6):
-            raise ValueError(f"expected t (n,) and samples (n, 6), got {at.shape} and {values.shape}")
-        self.feed(Chunk(device, at, values, time.monotonic()))
+        if at.ndim != 1 or values.shape not in ((len(at), 6), (len(at), 3)):
+            raise ValueError(
+                f"expected t (n,) and samples (n, 6) or (n, 3), got {at.shape} and {values.shape}"
+            )
+        gyro = values.shape[1] == 6
+        if not gyro:
+            values = np.concatenate([values, np.zeros_like(values)], axis=1)
+        self.feed(Chunk(device, at, values, time.monotonic(), gyro))
         return self.step()
 
     def feed(self, chunk: Chunk) -> None:
         """Take a chunk without recognising anything yet."""
-        self._imu.push(chunk)
+        if chunk.gyro:
+            if self._acc and self._acc[0].forget(chunk.device):
+                self.counters.add(Drop.GAP)  # its gyroscope has come (back): the window starts anew
+            self._full.push(chunk)
+        else:
+            if self._full.forget(chunk.device):
+                self.counters.add(Drop.GAP)
+            if self._acc is None:
+                model = self._acc_model
+                model = load_model(model) if isinstance(model, str) else model
+                self._acc = Imu(model.card.windowing, self._limits, self.counters), model
+            self._acc[0].push(chunk)
 
     def step(self, oldest_s: float = -np.inf) -> list[Prediction]:
-        """Recognise every window that is due, in one batch; see `Imu.prepare` for `oldest_s`."""
-        windows = self._imu.prepare(oldest_s)
-        if windows is None:
-            return []
-        return self._predictions(windows, self.model.predict(windows.x))
+        """Recognise every window that is due, a batch a model; see `Imu.prepare` for `oldest_s`."""
+        lanes = [(self._full, self.model), *([self._acc] if self._acc else [])]
+        out = []
+        for imu, model in lanes:
+            windows = imu.prepare(oldest_s)
+            if windows is not None:
+                out += self._predictions(windows, model.card, model.predict(windows.x))
+        return out
 
     def evict(self, now_s: float) -> list[str]:
         """Forget devices that have been silent for long; returns their names."""
-        return self._imu.evict(now_s)
+        return self._full.evict(now_s) + (self._acc[0].evict(now_s) if self._acc else [])
 
     @property
     def devices(self) -> int:
-        return len(self._imu)
+        return len(self._full) + (len(self._acc[0]) if self._acc else 0)
 
-    def _predictions(self, w: Windows, probabilities: np.ndarray) -> list[Prediction]:
-        labels = self.model.card.labels
+    def _predictions(self, w: Windows, card: Card, probabilities: F32) -> list[Prediction]:
+        labels = card.labels
         best = probabilities.argmax(axis=1)
         rows = probabilities.tolist()
         out = []
@@ -92,6 +117,9 @@ class Recognizer:
                     rate_hz=rate,
                     gaps=w.gaps[i],
                     arrival_s=float(w.arrival_s[i]),
+                    end_s=float(w.end_s[i]),
+                    model=card.name,
+                    model_hash=card.sha256[:12],
                     reason=None if known else f"rate {rate:.1f} Hz is below {self._min_rate_hz:g} Hz",
                 )
             )

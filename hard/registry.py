@@ -8,10 +8,18 @@ from collections.abc import Mapping
 from importlib.metadata import entry_points
 from typing import Final
 
+from hard.codecs import Codec, CodecOptions
+from hard.stats import Counters
 from hard.types import HardError
 
 CODECS: Final[Mapping[str, str]] = {
+    "android-sensor": "hard.codecs.android_sensor:AndroidSensorCodec",
+    "auto": "hard.codecs.auto:AutoCodec",
+    "hyperimu": "hard.codecs.hyperimu:HyperImuCodec",
+    "json": "hard.codecs.generic:GenericCodec",
     "native": "hard.codecs.native:NativeCodec",
+    "phyphox": "hard.codecs.phyphox:PhyphoxCodec",
+    "sensor-logger": "hard.codecs.sensor_logger:SensorLoggerCodec",
 }
 SOURCES: Final[Mapping[str, str]] = {
     "mqtt": "hard.sources.mqtt:MqttSource",
@@ -25,6 +33,12 @@ SINKS: Final[Mapping[str, str]] = {
 def names(kind: str, table: Mapping[str, str]) -> list[str]:
     """Every name of a table, entry points of group "hard.<kind>" included."""
     return sorted({*table, *(e.name for e in entry_points(group=f"hard.{kind}"))})
+
+
+def make_codec(name: str, options: CodecOptions, counters: Counters) -> Codec:
+    """A codec by its name in CODECS or in an entry point."""
+    codec: Codec = resolve("codecs", CODECS, name)(options, counters)
+    return codec
 
 
 def resolve(kind: str, table: Mapping[str, str], name: str) -> type:

@@ -9,7 +9,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from hard.app import Stop
 from hard.broker import Broker, BrokerUrl
-from hard.engine import good_name
+from hard.codecs import good_name
 from hard.phones import play
 from hard.recordings import Recording
 from hard.stats import Counters

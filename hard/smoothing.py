@@ -24,7 +24,7 @@ class History:
     def label(self, prediction: Prediction, utc_s: float, now_s: float) -> Label:
         """The label for a prediction made now: `utc_s` epoch seconds, `now_s` monotonic seconds."""
         latency_s = now_s - prediction.arrival_s
-        window_end_s = utc_s - latency_s
+        window_end_s = utc_s - (now_s - prediction.end_s)
         run = self._runs.get(prediction.device)
         if run is None:
             run = self._runs[prediction.device] = _Run(prediction.activity, window_end_s, 0)

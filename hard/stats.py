@@ -17,6 +17,7 @@ class Drop(enum.StrEnum):
     NOT_FINITE = "not_finite"  # samples: NaN or infinity
     ABSURD = "absurd"  # samples: beyond what a phone's sensor can measure
     LATE = "late"  # samples: duplicated or older than what was already used
+    UNPAIRED = "unpaired"  # readings: no value of the other sensors at their time
     RATE_TOO_HIGH = "rate_too_high"  # samples: more than 1,024 in a hop
     GAP = "gap"  # restarts: silence longer than imu.max_gap_s on the device's clock
     CLOCK_JUMP = "clock_jump"  # restarts: the device's clock went back

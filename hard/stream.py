@@ -27,6 +27,32 @@ class HopRaw(msgspec.Struct, frozen=True):
     rate_hz: float  # measured
     gaps: int
     arrival_s: float
+    end_s: float  # monotonic time of t_end, by the quickest of the recent messages
+
+
+class Offset:
+    """Monotonic time minus a device's clock: the least of the last 10-20 s, as messages only come late.
+
+    Drift is followed, because old minima are forgotten.
+    """
+
+    __slots__ = ("_now", "_since_s", "_then")
+
+    HOLD_S = 10.0
+
+    def __init__(self) -> None:
+        self._then = self._now = float("inf")
+        self._since_s = 0.0
+
+    def update(self, t: float, arrival_s: float) -> None:
+        if arrival_s - self._since_s > self.HOLD_S:
+            self._since_s = arrival_s
+            self._then, self._now = self._now, float("inf")
+        self._now = min(self._now, arrival_s - t)
+
+    @property
+    def seconds(self) -> float:
+        return min(self._then, self._now)
 
 
 class Stream:
@@ -37,8 +63,8 @@ class Stream:
     """
 
     __slots__ = (
-        "_clock", "_counters", "_fill", "_hop", "_index", "_last", "_late_from", "_max_gap", "_origin",
-        "_samples", "_ticks", "device", "gaps", "row", "seen_s",
+        "_clock", "_counters", "_fill", "_hop", "_index", "_last", "_late_from", "_max_gap", "_offset",
+        "_origin", "_samples", "_ticks", "device", "gaps", "row", "seen_s",
     )  # fmt: skip
 
     def __init__(
@@ -58,10 +84,12 @@ class Stream:
         self._origin = 0.0  # device seconds
         self._index = 0  # hops cut in this segment
         self._last = 0.0  # ticks of the newest sample, relative to the current hop's start
+        self._offset = Offset()
         self._late_from: float | None = None  # ticks since origin of the first of a run of late samples
 
     def push(self, t: F64, samples: F32, arrival_s: float, due: list[HopRaw]) -> None:
         """Take samples (finite, n >= 1); completed hops are appended to `due`."""
+        self._offset.update(float(t[-1]), arrival_s)
         start = 0
         while start < len(t):
             if self._fill == 0:
@@ -86,6 +114,7 @@ class Stream:
 
     def _restart(self, reason: Drop) -> None:
         self._counters.add(reason)
+        self._offset = Offset()  # the silence may have been a pause of its clock
         self.gaps += 1
         self._fill = 0
         self._last = 0.0
@@ -148,17 +177,18 @@ class Stream:
         last = int(np.searchsorted(ticks, end))  # first sample at or after the hop's last grid point
         n = last + 1
         span = int(ticks[last] - ticks[0])
+        reached = (self._index + 1) * self._hop - 1  # the hop's last grid point, in samples since the origin
+        t_end = self._origin + reached * TICKS_PER_SAMPLE / self._clock
         hop = HopRaw(
             stream=self,
             ticks=ticks[:n].copy(),
             samples=self._samples[:n].copy(),
             index=self._index,
-            t_end=self._origin
-            + (self._index + 1) * self._hop * TICKS_PER_SAMPLE / self._clock
-            - TICKS_PER_SAMPLE / self._clock,
+            t_end=t_end,
             rate_hz=last * self._clock / span,
             gaps=self.gaps,
             arrival_s=arrival_s,
+            end_s=t_end + self._offset.seconds,
         )
         keep = last if ticks[last] == end else last - 1  # the next hop looks back one output period
         left = self._fill - keep

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 from typing import TypeAlias
 
 import msgspec
@@ -36,6 +37,29 @@ class Chunk(msgspec.Struct, frozen=True):
     t: F64  # (n,) seconds, on the device's own clock
     samples: F32  # (n, 6) ax ay az [m/s²], gx gy gz [rad/s]
     arrival_s: float  # time.monotonic() at arrival of the message that carried it
+    gyro: bool = True  # False: the device has no gyroscope; those columns are zero
+
+
+class Sensor(enum.Enum):
+    """What a phone app may send as a stream of its own."""
+
+    ACC = "total acceleration"  # specific force: gravity included
+    LINEAR = "acceleration without gravity"
+    GRAVITY = "gravity"
+    GYRO = "angular velocity"
+
+
+class Readings(msgspec.Struct, frozen=True):
+    """Consecutive values of one sensor of one device; hard.align joins them into Chunks.
+
+    Acceleration in the Android convention, as in Chunk; nobody writes to the arrays after creation.
+    """
+
+    device: str
+    sensor: Sensor
+    t: F64  # (n,) seconds, on the device's own clock, the same for all its sensors
+    xyz: F64  # (n, 3) m/s² or rad/s
+    arrival_s: float
 
 
 class Windowing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -55,6 +79,7 @@ class Windows(msgspec.Struct, frozen=True):
     devices: list[str]
     t_end: F64  # (N,) device seconds of each window's last sample
     arrival_s: F64  # (N,) monotonic arrival of the message that completed it
+    end_s: F64  # (N,) monotonic time of each window's last sample, by the device's clock
     rate_hz: F64  # (N,) measured input rate over the last hop
     gaps: list[int]  # restarts of the device's window so far
 
@@ -70,6 +95,9 @@ class Prediction(msgspec.Struct, frozen=True):
     rate_hz: float
     gaps: int
     arrival_s: float
+    end_s: float  # monotonic time of the window's last sample, by the device's clock
+    model: str = ""
+    model_hash: str = ""
     reason: str | None = None
 
 

@@ -10,6 +10,10 @@ import numpy as np
 import pytest
 
 from conftest import ROOT
+from hard.codecs import CodecOptions
+from hard.codecs.native import NativeCodec
+from hard.stats import Counters
+from hard.types import Message
 from tools.swarm import Phones
 
 
@@ -37,11 +41,9 @@ def test_bench_counts_every_label_of_a_small_load() -> None:
 
 
 def test_the_load_is_an_unbroken_stream_for_every_phone() -> None:
-    from hard.codecs.native import NativeCodec
-    from hard.types import Message
-
     load = Phones(3, 0.5)
-    chunks = [NativeCodec().decode(Message("hard/x/imu", load.payload(1, k), 0.0))[0] for k in range(10)]
+    codec = NativeCodec(CodecOptions(), Counters())
+    chunks = [codec.decode(Message("hard/x/imu", load.payload(1, k), 0.0))[0] for k in range(10)]
     t = np.concatenate([chunk.t for chunk in chunks])
     np.testing.assert_allclose(np.diff(t), 0.02, rtol=0, atol=1e-9)
     assert all(len(chunk.samples) == 25 for chunk in chunks)

@@ -12,14 +12,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from conftest import ROOT
-from hard.codecs import Codec, PayloadError
+from hard.codecs import Codec, CodecOptions, PayloadError
 from hard.codecs.native import HEADER, NativeCodec, encode
-from hard.registry import CODECS, names, resolve
-from hard.types import G, Message
+from hard.registry import CODECS, make_codec, names
+from hard.stats import Counters
+from hard.types import Chunk, G, Message
 
 
 def decode(payload: bytes) -> tuple[np.ndarray, np.ndarray]:
-    (chunk,) = NativeCodec().decode(Message("hard/alice/imu", payload, 1.0))
+    (chunk,) = NativeCodec(CodecOptions(), Counters()).decode(Message("hard/alice/imu", payload, 1.0))
     assert chunk.device == "alice"
     assert chunk.arrival_s == 1.0
     return chunk.t, chunk.samples
@@ -31,11 +32,11 @@ def decode(payload: bytes) -> tuple[np.ndarray, np.ndarray]:
     | st.text(max_size=200).map(lambda s: ("{" + s).encode("utf-8", "replace"))
 )
 def test_a_codec_refuses_bytes_with_payload_error_only(name: str, payload: bytes) -> None:
-    codec: Codec = resolve("codecs", CODECS, name)()
+    codec: Codec = make_codec(name, CodecOptions(), Counters())
     with contextlib.suppress(PayloadError):
-        for chunk in codec.decode(Message("hard/alice/imu", payload, 0.0)):
-            assert chunk.samples.shape == (len(chunk.t), 6)
-            assert chunk.samples.dtype == np.float32
+        for item in codec.decode(Message("hard/alice/imu", payload, 0.0)):
+            values = item.samples if isinstance(item, Chunk) else item.xyz
+            assert values.shape == (len(item.t), 6 if isinstance(item, Chunk) else 3)
 
 
 floats32 = st.floats(-300, 300, width=32)

@@ -11,8 +11,9 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
+from hard.codecs import CodecOptions, good_name
 from hard.codecs.native import NativeCodec, encode
-from hard.engine import Engine, Router, good_name
+from hard.engine import Engine, Router
 from hard.handoff import Inbox
 from hard.model import TorchScriptModel, load_model
 from hard.recognizer import Recognizer
@@ -44,7 +45,7 @@ class Kept:
 def engine(model: TorchScriptModel, **options: float) -> tuple[Engine, Kept, Counters]:
     counters, sink = Counters(), Kept()
     recognizer = Recognizer(model, counters=counters)
-    router = Router([("hard/+/imu", NativeCodec())])
+    router = Router([("hard/+/imu", NativeCodec(CodecOptions(), Counters()))])
     inbox = Inbox(1000, 1 << 20, counters)
     history = History("lstm-waist", "0" * 12)
     return Engine(inbox, router, recognizer, history, [sink], counters, **options), sink, counters
@@ -204,7 +205,7 @@ def test_ten_thousand_mutated_payloads_neither_stop_it_nor_make_it_grow(
     ],
 )
 def test_the_first_matching_filter_routes(filters: list[str], topic: str, expected: int | None) -> None:
-    codecs = [NativeCodec() for _ in filters]
+    codecs = [NativeCodec(CodecOptions(), Counters()) for _ in filters]
     router = Router(list(zip(filters, codecs, strict=True)))
     for _ in range(2):  # the second answer comes from the cache
         assert router.codec(topic) is (None if expected is None else codecs[expected])

@@ -16,9 +16,10 @@ from hard import registry
 MODULES = sorted((ROOT / "hard").rglob("*.py"))
 LAYERS = [
     {"types"},
-    {"dsp", "codecs", "handoff", "stats", "smoothing", "config", "card", "log", "recordings", "synthetic"},
-    {"stream"},
-    {"imu", "model", "broker", "registry"},
+    {"stats"},
+    {"dsp", "codecs", "handoff", "smoothing", "config", "card", "log", "recordings", "registry", "synthetic"},
+    {"stream", "align"},
+    {"imu", "model", "broker"},
     {"recognizer", "embedded", "sources", "sinks", "phones", "nets"},
     {"engine", "table", "datasets"},
     {"app"},

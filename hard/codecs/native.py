@@ -10,7 +10,8 @@ from typing import Final, Literal
 import msgspec
 import numpy as np
 
-from hard.codecs import PayloadError
+from hard.codecs import CodecOptions, PayloadError
+from hard.stats import Counters
 from hard.types import F64, Chunk, G, Message
 
 MAGIC: Final = b"HARD"
@@ -43,6 +44,9 @@ _TWIN = msgspec.json.Decoder(Twin)
 
 class NativeCodec:
     """Decodes both forms; the device is the topic level before the last. Keeps no state."""
+
+    def __init__(self, options: CodecOptions, counters: Counters) -> None:
+        pass
 
     def decode(self, message: Message) -> Sequence[Chunk]:
         payload = message.payload

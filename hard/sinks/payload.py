@@ -71,7 +71,7 @@ def decode(payload: bytes) -> Label:
         return Label(
             prediction=Prediction(
                 a.device, a.window_end.device_s, a.activity, a.confidence, a.probabilities, a.rate_hz, a.gaps,
-                0.0, a.reason,
+                0.0, 0.0, a.model.name, a.model.sha256, a.reason,
             ),
             since_s=datetime.fromisoformat(a.since).timestamp(),
             window_end_s=datetime.fromisoformat(a.window_end.utc).timestamp(),

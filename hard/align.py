@@ -1,0 +1,161 @@
+"""Sensors that arrive as separate streams -> Chunks: joined by interpolation on the device's own clock."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hard.stats import Counters, Drop
+from hard.types import F64, Chunk, Readings, Sensor
+
+PATIENCE_S: Final = 1.5  # a sensor this far behind the acceleration is taken for absent
+MAX_HOLE_S: Final = 0.25  # values are not interpolated over a longer silence of a sensor
+BACK_S: Final = 1.0  # a clock that goes back further than this is a new recording
+MAX_WAITING: Final = 4096  # readings of one sensor
+
+
+EXPECTED: Final = {
+    Sensor.ACC: (Sensor.GYRO,),
+    Sensor.LINEAR: (Sensor.GYRO, Sensor.GRAVITY),
+}
+"""Acceleration gives the times; these are interpolated at them."""
+
+
+class Track:
+    """The readings of one sensor that are still needed, in the order of time."""
+
+    def __init__(self) -> None:
+        self.t: F64 = np.empty(0)
+        self.xyz: F64 = np.empty((0, 3))
+        self.newest_s = -np.inf
+
+    def add(self, t: F64, xyz: F64) -> int:
+        """Append readings newer than all before; returns how many old ones had to go."""
+        self.t = np.concatenate([self.t, t])
+        self.xyz = np.concatenate([self.xyz, xyz])
+        self.newest_s = float(self.t[-1])
+        over = max(0, len(self.t) - MAX_WAITING)
+        self.t, self.xyz = self.t[over:], self.xyz[over:]
+        return over
+
+    def at(self, t: F64) -> tuple[F64, NDArray[np.bool_]]:
+        """Values at times, (n,) -> (n, 3), and where they hold: between two readings close to each other."""
+        if not len(self.t):
+            return np.zeros((len(t), 3)), np.zeros(len(t), bool)
+        values = np.stack([np.interp(t, self.t, self.xyz[:, axis]) for axis in range(3)], axis=1)
+        after = np.searchsorted(self.t, t)  # the first reading at or after each time
+        inside = after < len(self.t)
+        after = np.minimum(after, len(self.t) - 1)
+        hole_s = self.t[after] - self.t[np.maximum(after - 1, 0)]
+        near = (after > 0) & (hole_s <= MAX_HOLE_S)
+        return values, inside & (near | (self.t[after] == t))
+
+    def take(self, until_s: float) -> tuple[F64, F64]:
+        """Remove and return the readings up to this time."""
+        n = int(np.searchsorted(self.t, until_s, side="right"))
+        taken = self.t[:n], self.xyz[:n]
+        self.t, self.xyz = self.t[n:], self.xyz[n:]
+        return taken
+
+    def forget_before(self, t_s: float) -> None:
+        """Keep one reading at or before this time, to interpolate from."""
+        self.take(np.nextafter(self.t[max(0, int(np.searchsorted(self.t, t_s, side="right")) - 1)], -np.inf))
+
+
+class Joint:
+    """One device's sensors."""
+
+    def __init__(self, device: str, counters: Counters) -> None:
+        self._device = device
+        self._counters = counters
+        self._tracks: dict[Sensor, Track] = {}
+        self._absent: set[Sensor] = set()  # waited for in vain
+        self._began_s = np.inf
+        self._waiting_s = -np.inf  # newest acceleration but for the last message: others come after it
+
+    def push(self, r: Readings) -> list[Chunk]:
+        t, xyz = self._sane(r)
+        if not len(t):
+            return []
+        track = self._tracks.get(r.sensor)
+        if track is not None and t[0] < track.newest_s - BACK_S:
+            self._tracks.clear()  # a new recording, or a clock that was set
+            self._absent.clear()
+            self._began_s = np.inf
+            self._waiting_s = -np.inf
+            track = None
+        if track is None:
+            track = self._tracks[r.sensor] = Track()
+        if r.sensor in EXPECTED:
+            self._waiting_s = track.newest_s
+        new = t > np.maximum.accumulate(np.concatenate([[track.newest_s], t[:-1]]))
+        self._counters.add(Drop.LATE, int((~new).sum()))
+        if new.any():
+            self._counters.add(Drop.UNPAIRED, track.add(t[new], xyz[new]))
+        self._absent.discard(r.sensor)
+        return self._emit(r.arrival_s)
+
+    def _sane(self, r: Readings) -> tuple[F64, F64]:
+        ok = np.isfinite(r.t) & np.isfinite(r.xyz).all(axis=1)
+        self._counters.add(Drop.NOT_FINITE, int((~ok).sum()))
+        order = np.argsort(r.t[ok], kind="stable")
+        return r.t[ok][order], r.xyz[ok][order]
+
+    def _emit(self, arrival_s: float) -> list[Chunk]:
+        """What has become complete: a chunk, or nothing yet."""
+        source = Sensor.ACC if Sensor.ACC in self._tracks else Sensor.LINEAR
+        base = self._tracks.get(source)
+        if base is None or not len(base.t):
+            return []
+        self._began_s = min(self._began_s, float(base.t[0]))
+        until_s = base.newest_s
+        present: list[Sensor] = []
+        for sensor in EXPECTED[source]:
+            track = self._tracks.get(sensor)
+            newest_s = track.newest_s if track else self._began_s
+            if self._waiting_s - newest_s > PATIENCE_S:
+                self._absent.add(sensor)
+            if sensor not in self._absent:
+                until_s = min(until_s, newest_s if track else -np.inf)
+                present.append(sensor)
+        t, xyz = base.take(until_s)
+        return self._join(t, xyz, present, arrival_s) if len(t) else []
+
+    def _join(self, t: F64, xyz: F64, present: list[Sensor], arrival_s: float) -> list[Chunk]:
+        good = np.ones(len(t), bool)
+        values = {sensor: np.zeros_like(xyz) for sensor in (Sensor.GYRO, Sensor.GRAVITY)}
+        for sensor in present:
+            values[sensor], holds = self._tracks[sensor].at(t)
+            good &= holds
+            self._tracks[sensor].forget_before(float(t[-1]))
+        self._counters.add(Drop.UNPAIRED, int((~good).sum()))
+        if not good.any():
+            return []
+        samples = np.concatenate([xyz + values[Sensor.GRAVITY], values[Sensor.GYRO]], axis=1)
+        gyro = Sensor.GYRO in present
+        return [Chunk(self._device, t[good], samples[good].astype(np.float32), arrival_s, gyro)]
+
+
+class Aligner:
+    """All devices whose sensors come separately. Owner: the engine thread."""
+
+    def __init__(self, counters: Counters, max_devices: int = 20_000) -> None:
+        self._counters = counters
+        self._max_devices = max_devices
+        self._joints: dict[str, Joint] = {}
+
+    def push(self, readings: Readings) -> list[Chunk]:
+        """Take readings; the chunks that have become complete."""
+        joint = self._joints.get(readings.device)
+        if joint is None:
+            if len(self._joints) >= self._max_devices:
+                self._counters.add(Drop.TOO_MANY_DEVICES)
+                return []
+            joint = self._joints[readings.device] = Joint(readings.device, self._counters)
+        return joint.push(readings)
+
+    def forget(self, devices: list[str]) -> None:
+        for device in devices:
+            self._joints.pop(device, None)

@@ -1,0 +1,135 @@
+"""Generic JSON: a sample or a list of samples under common names; the time's unit is told by its step."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+import msgspec
+import numpy as np
+
+from hard.codecs import CodecOptions, PayloadError, safe_name
+from hard.stats import Counters
+from hard.types import Chunk, G, Message, Readings, Sensor
+
+_TIME: Final = ("t", "time", "timestamp", "ts")
+_NAMES: Final = ("device", "deviceid", "id", "dev", "name")
+_VECTORS: Final = {
+    "acc": Sensor.ACC, "accel": Sensor.ACC, "accelerometer": Sensor.ACC, "acceleration": Sensor.ACC,
+    "gyro": Sensor.GYRO, "gyr": Sensor.GYRO, "gyroscope": Sensor.GYRO, "rotation": Sensor.GYRO,
+}  # fmt: skip
+_SCALARS: Final = (
+    (Sensor.ACC, ("ax", "ay", "az")),
+    (Sensor.ACC, ("accx", "accy", "accz")),
+    (Sensor.GYRO, ("gx", "gy", "gz")),
+    (Sensor.GYRO, ("gyrx", "gyry", "gyrz")),
+    (Sensor.GYRO, ("gyrox", "gyroy", "gyroz")),
+)
+UNITS_PER_S: Final = {"s": 1.0, "ms": 1e3, "us": 1e6, "ns": 1e9}
+SLOWEST_HZ: Final = 2.0
+FASTEST_HZ: Final = 1500.0
+MAX_DEVICES: Final = 20_000
+
+Json = Mapping[str, object]
+
+
+class _Clock(msgspec.Struct):
+    """What is known of a device's time unit."""
+
+    first: float | None = None
+    unit: str | None = None
+    held: list[Readings] = []
+
+
+class GenericCodec:
+    """{"t": 1.5, "ax": 0.1, ..., "gz": 0}, or {"time": 1.5, "acc": [x, y, z], "gyro": {"x": ...}}, or a list.
+
+    A time's unit is that in which the first two samples are between 2 and 1,500 Hz apart. Frame: Android.
+    """
+
+    def __init__(self, options: CodecOptions, counters: Counters) -> None:
+        self._scale = {
+            Sensor.ACC: G if options.acc_unit == "g" else 1.0,
+            Sensor.GYRO: np.pi / 180 if options.gyro_unit == "deg/s" else 1.0,
+        }
+        self._clocks: dict[str, _Clock] = {}
+
+    def decode(self, message: Message) -> Sequence[Chunk | Readings]:
+        try:
+            found = msgspec.json.decode(message.payload)
+        except (msgspec.DecodeError, UnicodeDecodeError) as e:
+            raise PayloadError(f"JSON: {e}") from None
+        device = message.topic.rpartition("/")[2]
+        if isinstance(found, dict):
+            device = next((str(found[k]) for k in found if k.lower() in _NAMES), device)
+            found = next((v for v in found.values() if _is_list_of_samples(v)), [found])
+        if not _is_list_of_samples(found):
+            raise PayloadError(
+                'JSON: expected a sample such as {"t": 0, "ax": 0, ..., "gz": 0}, or a list of them'
+            )
+        rows: dict[Sensor, list[list[float]]] = {}
+        for sample in found:
+            t, vectors = _sample(sample)
+            for sensor, vector in vectors.items():
+                rows.setdefault(sensor, []).append([t, *vector])
+        return self._readings(safe_name(device), rows, message.arrival_s)
+
+    def _readings(
+        self, device: str, rows: dict[Sensor, list[list[float]]], arrival_s: float
+    ) -> Sequence[Readings]:
+        fresh = []
+        for sensor, values in rows.items():
+            table = np.array(values, np.float64)
+            fresh.append(Readings(device, sensor, table[:, 0], table[:, 1:] * self._scale[sensor], arrival_s))
+        clock = self._clocks.get(device)
+        if clock is None:
+            if len(self._clocks) >= MAX_DEVICES:
+                self._clocks.pop(next(iter(self._clocks)))
+            clock = self._clocks[device] = _Clock(held=[])
+        if clock.unit is None:
+            clock.held += fresh
+            times = np.unique(np.concatenate([r.t for r in clock.held]))
+            if len(times) < 2:
+                return ()
+            clock.unit = _unit(float(np.median(np.diff(times))))
+            fresh, clock.held = clock.held, []
+        per_s = UNITS_PER_S[clock.unit]
+        return [Readings(r.device, r.sensor, r.t / per_s, r.xyz, r.arrival_s) for r in fresh]
+
+
+def _is_list_of_samples(found: object) -> bool:
+    return isinstance(found, list) and bool(found) and all(isinstance(s, dict) for s in found)
+
+
+def _sample(sample: Json) -> tuple[float, dict[Sensor, list[float]]]:
+    fields = {key.lower().replace("_", ""): value for key, value in sample.items()}
+    t = next((fields[key] for key in _TIME if key in fields), None)
+    if t is None:
+        raise PayloadError(f"JSON: no time among {', '.join(sample)}; expected one of {', '.join(_TIME)}")
+    vectors = {}
+    for key, sensor in _VECTORS.items():
+        if key in fields:
+            value = fields[key]
+            axes = [value.get(a) for a in "xyz"] if isinstance(value, dict) else value
+            vectors[sensor] = _numbers(axes, key)
+    for sensor, names in _SCALARS:
+        if all(name in fields for name in names):
+            vectors[sensor] = _numbers([fields[name] for name in names], names[0])
+    if not vectors:
+        raise PayloadError(f"JSON: no acceleration or angular velocity among {', '.join(sample)}")
+    return _numbers([t], "time")[0], vectors
+
+
+def _numbers(values: object, key: str) -> list[float]:
+    if not isinstance(values, list) or not values or not all(type(v) in (int, float) for v in values):
+        raise PayloadError(f"JSON: {key} is not made of numbers")
+    if key != "time" and len(values) != 3:
+        raise PayloadError(f"JSON: {key} has {len(values)} values; expected x, y, z")
+    return [float(v) for v in values]
+
+
+def _unit(step: float) -> str:
+    for unit, per_s in UNITS_PER_S.items():
+        if SLOWEST_HZ <= per_s / step <= FASTEST_HZ:
+            return unit
+    raise PayloadError(f"JSON: times are {step:g} apart, which is no sampling in s, ms, us or ns")

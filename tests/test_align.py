@@ -1,0 +1,168 @@
+"""Sensors that come apart are joined by their own clock, whatever the messages; and absence is noticed."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hard.align import Aligner
+from hard.stats import Counters, Drop
+from hard.types import Chunk, Readings, Sensor
+
+
+def tone(t: np.ndarray) -> np.ndarray:
+    return np.stack([np.sin(5 * t + k) for k in range(3)], axis=1)
+
+
+def sensor_times(seed: int, rate_hz: float, seconds: float) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    n = int(rate_hz * seconds)
+    return (np.arange(n) + rng.uniform(-0.4, 0.4, n)) / rate_hz
+
+
+def push_all(aligner: Aligner, messages: list[Readings]) -> list[Chunk]:
+    return [chunk for message in messages for chunk in aligner.push(message)]
+
+
+def joined(chunks: list[Chunk]) -> tuple[np.ndarray, np.ndarray]:
+    return np.concatenate([c.t for c in chunks]), np.concatenate([c.samples for c in chunks])
+
+
+@settings(max_examples=40)
+@given(seed=st.integers(0, 2**32 - 1), largest_s=st.floats(0.02, 1.0), rate_hz=st.floats(25, 200))
+def test_the_joint_does_not_depend_on_how_streams_are_split(
+    seed: int, largest_s: float, rate_hz: float
+) -> None:
+    rng = np.random.default_rng(seed)
+    streams = {
+        Sensor.ACC: sensor_times(seed, 50.0, 8.0),
+        Sensor.GYRO: sensor_times(seed + 1, rate_hz, 8.0),
+    }
+    messages = []
+    for sensor, t in streams.items():
+        at = 0
+        while at < len(t):
+            n = max(1, int(rng.uniform(0, largest_s) * 50))
+            messages.append(Readings("a", sensor, t[at : at + n], tone(t[at : at + n]), 0.0))
+            at += n
+    messages.sort(key=lambda m: float(m.t[-1]))  # a message leaves when its last reading has been taken
+    t, samples = joined(push_all(Aligner(Counters()), messages))
+    whole = [Readings("a", s, times, tone(times), 0.0) for s, times in streams.items()]
+    expected_t, expected = joined(push_all(Aligner(Counters()), whole[::-1]))
+    n = min(len(t), len(expected_t))
+    assert n >= len(expected_t) - 50  # the end still waits for the slower sensor
+    assert (t[:n] == expected_t[:n]).all()
+    assert (samples[:n] == expected[:n]).all()
+
+
+@given(seed=st.integers(0, 2**32 - 1))
+def test_values_are_those_of_the_moment(seed: int) -> None:
+    acc, gyro = sensor_times(seed, 50.0, 5.0), sensor_times(seed + 1, 100.0, 5.0)
+    aligner = Aligner(Counters())
+    chunks = push_all(
+        aligner,
+        [Readings("a", Sensor.GYRO, gyro, tone(gyro), 0.0), Readings("a", Sensor.ACC, acc, tone(acc), 0.0)],
+    )
+    t, samples = joined(chunks)
+    np.testing.assert_allclose(samples[:, :3], tone(t), atol=1e-6)
+    np.testing.assert_allclose(samples[:, 3:], tone(t), atol=0.002)  # linear between readings 10 ms apart
+    assert all(c.gyro for c in chunks)
+
+
+def test_acceleration_without_gravity_gets_it_from_the_gravity_stream() -> None:
+    t = sensor_times(0, 50.0, 4.0)
+    gravity = np.tile([0.0, 0.0, 9.8], (len(t), 1))
+    messages = [
+        Readings("a", Sensor.LINEAR, t, tone(t), 0.0),
+        Readings("a", Sensor.GRAVITY, t, gravity, 0.0),
+        Readings("a", Sensor.GYRO, t, tone(t), 0.0),
+    ]
+    _, samples = joined(push_all(Aligner(Counters()), messages))
+    np.testing.assert_allclose(samples[:, :3], tone(t) + gravity, atol=1e-5)
+
+
+def test_a_phone_without_a_gyroscope_is_waited_for_once() -> None:
+    t = sensor_times(0, 50.0, 6.0)
+    aligner = Aligner(Counters())
+    sizes = []
+    for at in range(0, len(t), 25):
+        chunks = aligner.push(Readings("a", Sensor.ACC, t[at : at + 25], tone(t[at : at + 25]), 0.0))
+        assert not any(c.gyro for c in chunks)
+        sizes.append(sum(len(c.t) for c in chunks))
+    assert sizes[:4] == [0] * 4
+    assert sizes[4] == 125  # all that had waited
+    assert sizes[5:] == [25] * (len(sizes) - 5)
+
+
+def test_a_gyroscope_that_stops_is_given_up_and_welcomed_back() -> None:
+    t = np.arange(0, 12, 0.02)
+    aligner = Aligner(Counters())
+    kinds = []
+    for at in range(0, len(t), 25):
+        part = t[at : at + 25]
+        for sensor in (Sensor.ACC, Sensor.GYRO):
+            if sensor is Sensor.ACC or not 4.0 <= part[0] < 8.0:
+                kinds += [
+                    (c.gyro, len(c.t)) for c in aligner.push(Readings("a", sensor, part, tone(part), 0.0))
+                ]
+    order = [gyro for gyro, _ in kinds]
+    assert order == sorted(order[: order.index(False)], reverse=True) + [False] * order.count(False) + [
+        True
+    ] * (len(order) - order.index(False) - order.count(False))
+    assert order[0] is True
+    assert order[-1] is True
+    assert order.count(False) > 3
+
+
+def test_values_are_not_made_up_over_a_hole() -> None:
+    t = np.arange(0, 4, 0.02)
+    gyro = t[(t < 1.5) | (t > 2.0)]
+    counters = Counters()
+    chunks = push_all(
+        Aligner(counters),
+        [Readings("a", Sensor.GYRO, gyro, tone(gyro), 0.0), Readings("a", Sensor.ACC, t, tone(t), 0.0)],
+    )
+    times, _ = joined(chunks)
+    missing = sorted(set(t.tolist()) - set(times.tolist()))
+    assert missing == pytest.approx(t[(t >= 1.5) & (t <= 2.0)].tolist())
+    assert counters.drops() == {Drop.UNPAIRED: len(missing)}
+
+
+def test_readings_that_are_late_doubled_or_not_finite_are_dropped_and_counted() -> None:
+    t = np.arange(0, 3, 0.02)
+    values = tone(t)
+    values[7, 1] = np.nan
+    counters = Counters()
+    aligner = Aligner(counters)
+    chunks = push_all(
+        aligner,
+        [
+            Readings("a", Sensor.GYRO, t, tone(t), 0.0),
+            Readings("a", Sensor.ACC, t[:100], values[:100], 0.0),
+            Readings("a", Sensor.ACC, t[60:], values[60:], 0.0),
+        ],
+    )
+    times, _ = joined(chunks)
+    assert times.tolist() == np.delete(t, 7).tolist()
+    assert counters.drops() == {Drop.LATE: 40, Drop.NOT_FINITE: 1}
+
+
+def test_a_new_recording_starts_anew() -> None:
+    t = np.arange(0, 5, 0.02)
+    aligner = Aligner(Counters())
+    pair = [Readings("a", s, t, tone(t), 0.0) for s in (Sensor.GYRO, Sensor.ACC)]
+    assert joined(push_all(aligner, pair))[0].tolist() == joined(push_all(aligner, pair))[0].tolist()
+
+
+def test_devices_are_capped_and_can_be_forgotten() -> None:
+    counters = Counters()
+    aligner = Aligner(counters, max_devices=1)
+    t = np.arange(0, 5, 0.02)
+    aligner.push(Readings("a", Sensor.ACC, t, tone(t), 0.0))
+    aligner.push(Readings("b", Sensor.ACC, t, tone(t), 0.0))
+    assert counters.drops() == {Drop.TOO_MANY_DEVICES: 1}
+    aligner.forget(["a"])
+    aligner.push(Readings("b", Sensor.ACC, t, tone(t), 0.0))
+    assert counters.drops() == {Drop.TOO_MANY_DEVICES: 1}
