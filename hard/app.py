@@ -140,10 +140,11 @@ def _start(settings: Settings, simulate: int, stop: Stop, stack: contextlib.Exit
         url = embedded.url
     else:
         url = parse_url(settings.broker.url)
-    from hard.engine import Engine, Router  # after the broker's child runs: torch takes a second to import
+    from hard.engine import Engine  # after the broker's child runs: torch takes a second to import
     from hard.imu import Limits
     from hard.model import load_model
     from hard.recognizer import Recognizer
+    from hard.router import Router
     from hard.smoothing import History
 
     sys.setswitchinterval(0.0005)  # else a forward of 0.8 ms waits 11 ms for a busy thread to let go
@@ -160,7 +161,7 @@ def _start(settings: Settings, simulate: int, stop: Stop, stack: contextlib.Exit
         presence=f"{prefix}/status",
     )  # fmt: skip
     topics = settings.sources.mqtt.topics
-    router = Router([(t.filter, make_codec(t.codec, _options(t), counters)) for t in topics])
+    router = Router([(t.filter, make_codec(t.codec, codec_options(t), counters)) for t in topics])
     source = resolve("sources", SOURCES, "mqtt")(settings.sources.mqtt, broker, inbox, counters)
     sinks = [
         resolve("sinks", SINKS, "mqtt")(settings.output, broker),
@@ -189,7 +190,8 @@ def _start(settings: Settings, simulate: int, stop: Stop, stack: contextlib.Exit
     return Daemon(url, model.card.name, board, counters, broker, embedded)
 
 
-def _options(topic: TopicSettings) -> CodecOptions:
+def codec_options(topic: TopicSettings) -> CodecOptions:
+    """What the settings say of a topic's stream."""
     return CodecOptions(topic.frame, topic.acc_unit, topic.gyro_unit, topic.columns)
 
 

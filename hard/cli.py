@@ -1,4 +1,4 @@
-"""The commands: run, replay, classify, watch, models."""
+"""The commands: run, replay, classify, watch, check, models."""
 
 from __future__ import annotations
 
@@ -183,6 +183,27 @@ def watch(broker: str | None, config: Path | None, for_s: float | None) -> int:
     from hard.watch import watch as show
 
     return show(_url(settings), settings.output.prefix, for_s)
+
+
+@cli.command()
+@click.option("--listen", "listening", is_flag=True, help="Describe the streams on a broker.")
+@click.option(
+    "--seconds", type=click.FloatRange(min=1), default=10.0, show_default=True, help="How long to listen."
+)
+@click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
+@broker_option
+@config_option
+def check(listening: bool, seconds: float, as_json: bool, broker: str | None, config: Path | None) -> int:
+    """Say which app or dialect each stream is, its rate, units, sign and clock, and how to set it right.
+
+    Exit status: 0 all is well, 1 something is wrong, 2 nothing readable was heard.
+    """
+    if not listening:
+        raise click.UsageError("nothing to check; hard check --listen describes the streams on a broker")
+    settings = _settings(config, {("broker", "url"): ("--broker", broker)})
+    from hard.check import listen
+
+    return listen(_url(settings), settings, seconds, as_json)
 
 
 @cli.command()

@@ -8,10 +8,11 @@ import time
 from collections.abc import Iterable, Sequence
 
 from hard.align import Aligner
-from hard.codecs import Codec, PayloadError, good_name
+from hard.codecs import PayloadError, good_name
 from hard.handoff import Inbox
 from hard.log import Sampled
 from hard.recognizer import Recognizer
+from hard.router import Router
 from hard.sinks import Sink
 from hard.smoothing import History
 from hard.stats import Counters, Drop
@@ -21,26 +22,6 @@ log = logging.getLogger(__name__)
 
 EVICT_EVERY_S = 5.0
 IDLE_S = 1.0
-
-
-class Router:
-    """Which codec reads a topic: the first filter that matches (+ one level, # the rest)."""
-
-    CACHE = 100_000
-
-    def __init__(self, codecs: Sequence[tuple[str, Codec]]) -> None:
-        self._codecs = [(f.split("/"), codec) for f, codec in codecs]
-        self._known: dict[str, Codec | None] = {}
-
-    def codec(self, topic: str) -> Codec | None:
-        if topic in self._known:
-            return self._known[topic]
-        levels = topic.split("/")
-        found = next((codec for f, codec in self._codecs if _matches(f, levels)), None)
-        if len(self._known) >= self.CACHE:
-            self._known.clear()
-        self._known[topic] = found
-        return found
 
 
 class Engine:
@@ -133,12 +114,3 @@ class Engine:
             chunks = self._aligner.push(item) if isinstance(item, Readings) else (item,)
             for chunk in chunks:
                 self._recognizer.feed(chunk)
-
-
-def _matches(pattern: list[str], levels: list[str]) -> bool:
-    for i, part in enumerate(pattern):
-        if part == "#":
-            return True
-        if i >= len(levels) or part not in ("+", levels[i]):
-            return False
-    return len(pattern) == len(levels)

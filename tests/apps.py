@@ -157,7 +157,8 @@ def generic_json(phone: Phone) -> Iterator[Sent]:
     t, acc = phone.sensor("total", 62.5)
     _, gyro = phone.sensor("gyro", 62.5)
     names = ("ax", "ay", "az", "gx", "gy", "gz")
-    rows = np.concatenate([acc / G, np.rad2deg(gyro)[: len(acc)]], axis=1)
+    n = min(len(acc), len(gyro))
+    t, rows = t[:n], np.concatenate([acc[:n] / G, np.rad2deg(gyro[:n])], axis=1)
     for k in range(0, len(t), 10):
         part = [
             {"t": round(at * 1e3, 1)} | dict(zip(names, row, strict=True))

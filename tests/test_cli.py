@@ -38,7 +38,7 @@ def test_help_names_every_command(hard: Hard) -> None:
     ("arguments", "line"),
     [
         (["rnu"], "no command 'rnu'; did you mean 'run'?"),
-        (["xyz"], "no command 'xyz'; there is: classify, models, replay, run, watch"),
+        (["xyz"], "no command 'xyz'; there is: check, classify, models, replay, run, watch"),
         (["run", "--brokr", "x"], "No such option '--brokr'"),
         (["run", "--brokr", "x"], "'--broker'"),
         (["run", "--source", "mqt"], "'mqt' is not 'mqtt'"),

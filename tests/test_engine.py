@@ -13,10 +13,11 @@ from hypothesis import strategies as st
 
 from hard.codecs import CodecOptions, good_name
 from hard.codecs.native import NativeCodec, encode
-from hard.engine import Engine, Router
+from hard.engine import Engine
 from hard.handoff import Inbox
 from hard.model import TorchScriptModel, load_model
 from hard.recognizer import Recognizer
+from hard.router import Router
 from hard.smoothing import History
 from hard.stats import Counters, Drop
 from hard.synthetic import SyntheticPhone

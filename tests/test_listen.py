@@ -1,0 +1,142 @@
+"""`hard check --listen`: each app is named, and what is wrong is said with its mend."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from apps import APPS, Phone
+from conftest import Hard, start_mosquitto, wait_for
+from hard.broker import Broker, BrokerUrl
+from hard.codecs import CodecOptions
+from hard.codecs.auto import AutoCodec
+from hard.codecs.native import encode
+from hard.config import APP_TOPICS
+from hard.listen import Finding, Listener
+from hard.recordings import Recording
+from hard.registry import make_codec
+from hard.stats import Counters
+from hard.synthetic import SyntheticPhone
+from hard.types import Message
+
+
+def listener() -> Listener:
+    counters = Counters()
+    configured = [(t.filter, t.codec, make_codec(t.codec, CodecOptions(), counters)) for t in APP_TOPICS]
+    return Listener(configured, AutoCodec(CodecOptions(), counters))
+
+
+def person(seconds: float = 12.0, rate_hz: float = 50.0) -> Recording:
+    return Recording(
+        "person", *SyntheticPhone(3, rate_hz=rate_hz).read(0, int(seconds * rate_hz))
+    )  # standing
+
+
+DIALECT = {"Sensor Logger": "sensor-logger", "SensorSpot": "android-sensor", "phyphox": "phyphox",
+           "HyperIMU": "hyperimu", "generic JSON": "json"}  # fmt: skip
+
+
+@pytest.mark.parametrize("app", APPS)
+def test_every_app_is_named(app: str) -> None:
+    encoder, device = APPS[app]
+    heard = listener()
+    for topic, payload in encoder(Phone(person(), seed=1)):
+        heard.take(Message(topic, payload, 0.0))
+    (finding,) = heard.findings()
+    assert finding.device == device
+    assert finding.dialect == next(name for start, name in DIALECT.items() if app.startswith(start))
+    assert finding.gyroscope
+    assert min(finding.rate_hz.values()) == pytest.approx(50, abs=15) or min(finding.rate_hz.values()) > 90
+    if app != "generic JSON":  # which comes in g
+        assert finding.problems == []
+        assert finding.up
+        assert finding.up.startswith("+x")
+
+
+def one(topic: str, payloads: list[bytes]) -> Finding:
+    heard = listener()
+    for payload in payloads:
+        heard.take(Message(topic, payload, 0.0))
+    (finding,) = heard.findings()
+    return finding
+
+
+def native(scale: float = 1.0, offset: float = 0.0, rate_hz: float = 50.0) -> list[bytes]:
+    recording = person(rate_hz=rate_hz)
+    samples = recording.samples.copy()
+    samples[:, :3] = (samples[:, :3] - np.float32(offset) * samples[:, :3].mean(axis=0)) * np.float32(scale)
+    return [encode(recording.t[k : k + 25], samples[k : k + 25]) for k in range(0, len(samples), 25)]
+
+
+def test_a_good_stream_has_no_problem() -> None:
+    finding = one("hard/me/imu", native())
+    assert (finding.device, finding.dialect, finding.problems) == ("me", "native", [])
+    assert finding.rate_hz["angular velocity"] == pytest.approx(50, abs=0.5)
+    assert finding.clock.startswith("its own")
+
+
+@pytest.mark.parametrize(
+    ("payloads", "problem"),
+    [
+        (native(scale=1 / 9.80665), "it is in g, not in m/s²; set `acc_unit: g`"),
+        (native(offset=1.0), "without gravity, or in another unit"),
+        (native(rate_hz=10.0), "at 10 Hz is too slow to be labelled: send at 50 Hz"),
+        (native(rate_hz=30.0), "slower than the models were trained on"),
+    ],
+)
+def test_what_is_wrong_is_said_with_its_mend(payloads: list[bytes], problem: str) -> None:
+    assert any(problem in p for p in one("hard/me/imu", payloads).problems)
+
+
+def test_an_app_is_told_in_its_own_words() -> None:
+    def event(k: int) -> bytes:
+        row = {"type": "android.sensor.accelerometer", "timestamp": k * 200_000_000, "values": [0, 0, 9.8]}
+        return json.dumps(row).encode()
+
+    problems = one("android/sensor", [event(k) for k in range(50)]).problems
+    assert any("set the sampling period to 20000 µs" in p for p in problems)
+    assert any("no gyroscope" in p for p in problems)
+    linear = {"name": "accelerometer", "values": {"x": 0.1, "y": 0, "z": 0}}
+    batch = {"deviceId": "x", "payload": [linear | {"time": k * 20_000_000} for k in range(50)]}
+    assert any("turn on Gravity" in p for p in one("sensor-logger", [json.dumps(batch).encode()]).problems)
+
+
+def test_unreadable_messages_are_counted_with_the_reason() -> None:
+    heard = listener()
+    for _ in range(3):
+        heard.take(Message("attic/temperature", b"21.5 C", 0.0))
+    assert heard.findings() == []
+    assert heard.unreadable["attic/temperature"][0] == 3
+
+
+@pytest.mark.mosquitto
+def test_the_command_describes_what_is_on_a_broker(hard: Hard, port: int, tmp_path: Path) -> None:
+    broker = start_mosquitto(tmp_path, port)
+    url = f"mqtt://127.0.0.1:{port}"
+    try:
+        nothing = hard.run("check", "--listen", "--seconds", "1", "--broker", url)
+        assert (nothing.returncode, "no stream was heard" in nothing.stdout) == (2, True)
+        phone = Broker(BrokerUrl("127.0.0.1", port), Counters())
+        phone.start()
+        assert phone.wait_ready(10)
+        process = hard.start("check", "--listen", "--seconds", "8", "--json", "--broker", url)
+        payloads = native()
+        sent = iter(range(10_000))
+        wait_for(  # it listens for a while: the recording is played until it has ended
+            lambda: (
+                phone.publish("hard/me/imu", payloads[next(sent) % len(payloads)])
+                and process.poll() is not None
+            ),
+            timeout_s=40,
+            what="the report",
+        )
+        out, err = process.communicate()
+        report = json.loads(out)
+        assert [(s["device"], s["dialect"]) for s in report["streams"]] == [("me", "native")], err
+        phone.stop()
+    finally:
+        broker.terminate()
+        broker.wait()
