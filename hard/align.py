@@ -69,6 +69,7 @@ class Joint:
 
     def __init__(self, device: str, counters: Counters) -> None:
         self._device = device
+        self.seen_s = 0.0  # monotonic
         self._counters = counters
         self._tracks: dict[Sensor, Track] = {}
         self._absent: set[Sensor] = set()  # waited for in vain
@@ -76,6 +77,7 @@ class Joint:
         self._waiting_s = -np.inf  # newest acceleration but for the last message: others come after it
 
     def push(self, r: Readings) -> list[Chunk]:
+        self.seen_s = r.arrival_s
         t, xyz = self._sane(r)
         if not len(t):
             return []
@@ -156,6 +158,8 @@ class Aligner:
             joint = self._joints[readings.device] = Joint(readings.device, self._counters)
         return joint.push(readings)
 
-    def forget(self, devices: list[str]) -> None:
-        for device in devices:
-            self._joints.pop(device, None)
+    def evict(self, silent_since_s: float) -> None:
+        """Forget devices that have sent nothing since this (monotonic) time."""
+        gone = [device for device, joint in self._joints.items() if joint.seen_s < silent_since_s]
+        for device in gone:
+            del self._joints[device]

@@ -21,6 +21,7 @@ from hard.types import Message, Readings
 log = logging.getLogger(__name__)
 
 EVICT_EVERY_S = 5.0
+ALIGNER_KEEPS_S = 60.0  # readings older than this are of no use any more
 IDLE_S = 1.0
 
 
@@ -86,10 +87,10 @@ class Engine:
             sink.emit(labels)
 
     def evict(self, now_s: float) -> None:
+        self._aligner.evict(now_s - ALIGNER_KEEPS_S)
         gone = self._recognizer.evict(now_s)
         if gone:
             self._history.forget(gone)
-            self._aligner.forget(gone)
             for sink in self._sinks:
                 sink.forget(gone)
             log.info("forgot %d silent device(s): %s", len(gone), ", ".join(gone[:5]))

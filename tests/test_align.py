@@ -161,8 +161,8 @@ def test_devices_are_capped_and_can_be_forgotten() -> None:
     aligner = Aligner(counters, max_devices=1)
     t = np.arange(0, 5, 0.02)
     aligner.push(Readings("a", Sensor.ACC, t, tone(t), 0.0))
-    aligner.push(Readings("b", Sensor.ACC, t, tone(t), 0.0))
+    aligner.push(Readings("b", Sensor.ACC, t, tone(t), 5.0))
     assert counters.drops() == {Drop.TOO_MANY_DEVICES: 1}
-    aligner.forget(["a"])
-    aligner.push(Readings("b", Sensor.ACC, t, tone(t), 0.0))
+    aligner.evict(silent_since_s=1.0)
+    aligner.push(Readings("b", Sensor.ACC, t, tone(t), 6.0))
     assert counters.drops() == {Drop.TOO_MANY_DEVICES: 1}
