@@ -23,6 +23,8 @@ Qos = Annotated[int, Meta(ge=0, le=2)]
 Count = Annotated[int, Meta(ge=1)]
 Seconds = Annotated[float, Meta(gt=0)]
 TopicPrefix = Annotated[str, Meta(pattern=r"^[^+#/\s]+(/[^+#/\s]+)*$")]
+DeviceName = Annotated[str, Meta(pattern=r"^[^+#/$\x00-\x1f\x7f]{1,64}$")]
+Column = Literal["t", "ax", "ay", "az", "gx", "gy", "gz", "-"]
 TopicFilter = Annotated[str, Meta(pattern=r"^[^#\s]+(/#)?$")]
 
 
@@ -51,8 +53,41 @@ class MqttSourceSettings(Section, frozen=True):
     max_payload_bytes: Count = 262_144
 
 
+class LineSettings(Section, frozen=True, kw_only=True):
+    """How to read lines of numbers (codec csv-lines)."""
+
+    columns: tuple[Column, ...] = ()
+    time_unit: Literal["auto", "s", "ms", "us"] = "auto"
+    acc_unit: Literal["auto", "m/s2", "g", "counts"] = "auto"
+    acc_scale: Annotated[float, Meta(gt=0)] = 16384.0
+    gyro_unit: Literal["auto", "rad/s", "deg/s", "counts"] = "auto"
+    gyro_scale: Annotated[float, Meta(gt=0)] = 131.0
+
+    def __post_init__(self) -> None:
+        named = [c for c in self.columns if c != "-"]
+        wanted = {"ax", "ay", "az", "gx", "gy", "gz"}
+        if named and (set(named) - {"t"} != wanted or len(named) != len(set(named))):
+            raise ValueError(
+                "Columns name each of ax, ay, az, gx, gy, gz once, t at most once, - for the rest"
+            )
+
+
+class PortSettings(LineSettings, frozen=True, kw_only=True):
+    """One serial port."""
+
+    port: str | None = None
+    baud: Annotated[int, Meta(ge=300, le=4_000_000)] = 115_200
+    device: DeviceName | None = None
+
+
+class SerialSourceSettings(PortSettings, frozen=True, kw_only=True):
+    ports: tuple[PortSettings, ...] = ()
+
+
 class SourcesSettings(Section, frozen=True):
+    enabled: Annotated[tuple[str, ...], Meta(min_length=1)] = ("mqtt",)
     mqtt: MqttSourceSettings = MqttSourceSettings()
+    serial: SerialSourceSettings = SerialSourceSettings()
 
 
 class ImuSettings(Section, frozen=True):

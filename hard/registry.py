@@ -11,10 +11,12 @@ from typing import Final
 from hard.types import HardError
 
 CODECS: Final[Mapping[str, str]] = {
+    "csv-lines": "hard.codecs.csv_lines:CsvLinesCodec",
     "native": "hard.codecs.native:NativeCodec",
 }
 SOURCES: Final[Mapping[str, str]] = {
     "mqtt": "hard.sources.mqtt:MqttSource",
+    "serial": "hard.sources.serial:SerialSource",
 }
 SINKS: Final[Mapping[str, str]] = {
     "mqtt": "hard.sinks.mqtt:MqttSink",

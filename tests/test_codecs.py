@@ -15,6 +15,7 @@ from conftest import ROOT
 from hard.codecs import Codec, PayloadError
 from hard.codecs.native import HEADER, NativeCodec, encode
 from hard.registry import CODECS, names, resolve
+from hard.stats import Counters
 from hard.types import G, Message
 
 
@@ -31,7 +32,7 @@ def decode(payload: bytes) -> tuple[np.ndarray, np.ndarray]:
     | st.text(max_size=200).map(lambda s: ("{" + s).encode("utf-8", "replace"))
 )
 def test_a_codec_refuses_bytes_with_payload_error_only(name: str, payload: bytes) -> None:
-    codec: Codec = resolve("codecs", CODECS, name)()
+    codec: Codec = resolve("codecs", CODECS, name)(Counters())
     with contextlib.suppress(PayloadError):
         for chunk in codec.decode(Message("hard/alice/imu", payload, 0.0)):
             assert chunk.samples.shape == (len(chunk.t), 6)

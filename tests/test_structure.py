@@ -20,7 +20,7 @@ LAYERS = [
     {"stream"},
     {"imu", "model", "broker", "registry"},
     {"recognizer", "embedded", "sources", "sinks", "phones", "nets"},
-    {"engine", "table", "datasets"},
+    {"engine", "table", "datasets", "devices"},
     {"app"},
     {"replay", "watch"},
     {"cli"},

@@ -13,7 +13,10 @@ class PayloadError(ValueError):
 
 
 class Codec(Protocol):
-    """One dialect, for one subscription; may keep state between messages. Owner: the engine thread."""
+    """One dialect, for one subscription; may keep state between messages. Owner: the engine thread.
+
+    Constructed with the Counters, for what it drops inside of messages.
+    """
 
     def decode(self, message: Message) -> Sequence[Chunk]:
         """The chunks in a message, none or several; raises PayloadError, and nothing else, for bad bytes."""

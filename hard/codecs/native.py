@@ -11,6 +11,7 @@ import msgspec
 import numpy as np
 
 from hard.codecs import PayloadError
+from hard.stats import Counters
 from hard.types import F64, Chunk, G, Message
 
 MAGIC: Final = b"HARD"
@@ -43,6 +44,9 @@ _TWIN = msgspec.json.Decoder(Twin)
 
 class NativeCodec:
     """Decodes both forms; the device is the topic level before the last. Keeps no state."""
+
+    def __init__(self, _counters: Counters | None = None) -> None:
+        """Like every codec it gets the counters; its losses are whole messages, which the engine counts."""
 
     def decode(self, message: Message) -> Sequence[Chunk]:
         payload = message.payload

@@ -1,0 +1,348 @@
+"""Lines of numbers: every dialect, every unit, every noise has its stated result."""
+
+from __future__ import annotations
+
+import logging
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hard.codecs import PayloadError
+from hard.codecs.csv_lines import CsvLinesCodec, parse
+from hard.codecs.pace import Pace
+from hard.config import LineSettings
+from hard.imu import Imu, Limits
+from hard.recognizer import Recognizer
+from hard.sources.serial import Lines
+from hard.stats import Counters, Drop
+from hard.synthetic import SyntheticPhone
+from hard.types import Chunk, G, Message, Windowing
+
+T, SAMPLES = SyntheticPhone(0, dwell_s=4.0).read(0, 600)  # 12 s, jittered 50 Hz, m/s² and rad/s
+
+
+def lines(t: np.ndarray | None, samples: np.ndarray, separator: str = ",", end: str = "\r\n") -> list[bytes]:
+    columns = samples if t is None else np.column_stack([t, samples])
+    return [(separator.join(f"{v:.9g}" for v in row) + end).encode() for row in columns]
+
+
+def decode(
+    payloads: list[bytes], arrivals: list[float] | None = None, codec: CsvLinesCodec | None = None
+) -> list[Chunk]:
+    codec = codec or CsvLinesCodec(Counters())
+    out: list[Chunk] = []
+    for i, payload in enumerate(payloads):
+        arrival_s = arrivals[i] if arrivals else 0.02 * i
+        out += codec.decode(Message("serial/board", payload, arrival_s))
+    return out
+
+
+def joined(chunks: list[Chunk]) -> tuple[np.ndarray, np.ndarray]:
+    return np.concatenate([c.t for c in chunks]), np.concatenate([c.samples for c in chunks])
+
+
+@pytest.mark.parametrize("separator", [",", "\t", " ", ", ", " , ", "   "])
+def test_a_line_is_split_at_commas_tabs_and_spaces(separator: str) -> None:
+    assert parse(separator.join(["1", "-2.5", "3e2"]).encode() + b"\r") == [1.0, -2.5, 300.0]
+
+
+@pytest.mark.parametrize(
+    ("line", "values"),
+    [
+        (b"a/g:\t1\t2\t3\t4\t5\t6", [1, 2, 3, 4, 5, 6]),
+        (b"IMU 1,2", [1, 2]),
+        (b"1,2,", [1, 2]),
+        (b"", []),
+        (b"\r", []),
+        (b"\0\0", []),
+        (b"1,,2", None),
+        (b"1,x,2", None),
+        (b"Started", None),
+        (b"MPU6050 connection successful", None),
+        (b"timestamp,accX,accY,accZ", None),
+        (b"\xff\xfe1,2,3", None),
+        (b"0,12;0,5", None),
+        (b"1_0,2", None),
+        (b"Acceleration X: 0.12, Y: 1", None),
+    ],
+)
+def test_what_a_line_says(line: bytes, values: list[float] | None) -> None:
+    assert parse(line) == values
+
+
+@pytest.mark.parametrize("token", [b"nan", b"NaN", b"-nan", b"ovf"])
+def test_arduinos_words_for_no_number_are_nan(token: bytes) -> None:
+    values = parse(b"1," + token)
+    assert values is not None
+    assert np.isnan(values[1])
+
+
+@pytest.mark.parametrize(
+    ("unit", "gyro_unit", "acc", "gyro"),
+    [
+        ("m/s2", "rad/s", 1.0, 1.0),
+        ("g", "deg/s", 1 / G, 180 / np.pi),
+        ("counts", "counts", 16384 / G, 131 * 180 / np.pi),
+    ],
+)
+@pytest.mark.parametrize(("time", "per_s"), [("s", 1), ("ms", 1e3), ("us", 1e6)])
+def test_units_are_found_and_said_once(
+    unit: str, gyro_unit: str, acc: float, gyro: float, time: str, per_s: float,
+    caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    printed = SAMPLES * np.array([acc] * 3 + [gyro] * 3)
+    with caplog.at_level(logging.INFO):
+        t, samples = joined(decode(lines(T * per_s, printed, "\t")))
+    np.testing.assert_allclose(t, T, atol=1e-6)
+    np.testing.assert_allclose(samples, SAMPLES, rtol=1e-5, atol=1e-5)
+    (said,) = [r.getMessage() for r in caplog.records]
+    assert f"t in {time}, acceleration in {unit}, angular velocity in {gyro_unit} (assumed" in said
+
+
+def test_millisecond_timestamps_of_a_400_hz_board_are_recognised() -> None:
+    t = np.floor(np.arange(1000) * 2.5)
+    (got, _) = joined(decode(lines(t, np.tile([0, 0, G, 0, 0, 0], (1000, 1)))))
+    np.testing.assert_allclose(got, t / 1000)
+
+
+def test_raw_counts_of_the_mpu6050_example() -> None:
+    rows = [b"a/g:\t%d\t-164\t16384\t131\t0\t-262\n" % (k % 7) for k in range(150)]
+    _, samples = joined(decode(rows))
+    np.testing.assert_allclose(
+        samples[0], [0, -164 / 16384 * G, G, np.pi / 180, 0, -np.pi / 90], rtol=1e-4, atol=1e-4
+    )
+    assert len(samples) == 150
+
+
+def test_configured_columns_and_units_win() -> None:
+    settings_ = LineSettings(
+        columns=("gx", "gy", "gz", "-", "ax", "ay", "az", "t"), time_unit="ms", acc_unit="counts",
+        acc_scale=1000.0, gyro_unit="deg/s",
+    )  # fmt: skip
+    codec = CsvLinesCodec(Counters(), settings_)
+    (chunk,) = decode([b"180,0,0,36.6,0,500,1000,2500\n"], codec=codec)  # at once: there is nothing to learn
+    assert chunk.t.tolist() == [2.5]
+    np.testing.assert_allclose(chunk.samples, [[0, G / 2, G, np.pi, 0, 0]], rtol=1e-6, atol=1e-6)
+
+
+def test_deg_s_beside_m_s2_is_noticed_as_soon_as_it_is_impossible(caplog: pytest.LogCaptureFixture) -> None:
+    """Edge Impulse's own sketch prints m/s² and deg/s; rest tells nothing, the first fast turn does."""
+    rows = np.tile([0.0, 0.0, G, 0.1, 0.0, 0.0], (300, 1))
+    rows[150:, 3] = 90.0
+    _, samples = joined(decode(lines(np.arange(300) / 50, rows)))
+    assert samples[149, 3] == pytest.approx(0.1)
+    assert samples[160, 3] == pytest.approx(np.pi / 2)
+    assert "set gyro_unit" in caplog.text
+
+
+def test_an_unknown_unit_is_counted_and_says_what_to_set(caplog: pytest.LogCaptureFixture) -> None:
+    counters = Counters()
+    rows = np.tile([0, 0, 4096, 0, 0, 0], (300, 1))
+    assert decode(lines(np.arange(300) / 50, rows), codec=CsvLinesCodec(counters)) == []
+    assert "median norm of 4096" in caplog.text
+    assert "set acc_unit and acc_scale" in caplog.text
+    assert 200 < counters[Drop.NOT_LEARNED] <= 300
+
+
+def test_a_first_column_that_is_no_time_says_what_to_set(caplog: pytest.LogCaptureFixture) -> None:
+    """An MPU6050 library that prints the temperature as a seventh value."""
+    counters = Counters()
+    rows = np.tile([0, 0, 1.0, 0, 0, 0], (300, 1))
+    assert decode(lines(np.full(300, 36.6), rows), codec=CsvLinesCodec(counters)) == []
+    assert "column t steps by 0: not 20-400 Hz" in caplog.text
+    assert counters[Drop.NOT_LEARNED] >= 290
+
+
+def test_three_values_a_line_say_what_is_missing() -> None:
+    with pytest.raises(PayloadError, match="acceleration without a gyroscope is not supported yet"):
+        decode([b"-0.12,-6.20,7.90\n-0.13,-6.20,7.90\n"])
+
+
+def test_banners_noise_and_other_lengths_are_counted(caplog: pytest.LogCaptureFixture) -> None:
+    counters = Counters()
+    good = lines(T, SAMPLES)
+    noise = [b"Started\r\n", b"\r\n", b"\xff\x80,\x01\n", b"1,2,3,4\n", b"9.81\n", b"1,2,3,4,5,6\n"]
+    torn = noise[:5] + [line + noise[i // 10 % 6] if i % 10 == 0 else line for i, line in enumerate(good)]
+    _, samples = joined(decode(torn, codec=CsvLinesCodec(counters)))
+    np.testing.assert_allclose(samples, SAMPLES, rtol=1e-6, atol=1e-6)
+    assert counters.drops() == {"bad_line": 4 + 50}  # a blank line is none
+    assert "Started" in caplog.text
+
+
+def test_a_stray_first_line_does_not_settle_the_layout() -> None:
+    counters = Counters()
+    got = decode([b"1,2,3,4,5,6\n", *lines(T, SAMPLES)], codec=CsvLinesCodec(counters))
+    assert sum(len(c.t) for c in got) == 600 - 2
+    assert counters.drops() == {"bad_line": 2, "not_learned": 1}
+
+
+def test_nan_drops_the_sample_and_keeps_its_neighbours_in_time() -> None:
+    counters = Counters()
+    rows = lines(T, SAMPLES)
+    rows[300] = b"%.9g,nan,0,0,0,0,0\r\n" % T[300]
+    imu = Imu(Windowing(), Limits(), counters)
+    for chunk in decode(rows):
+        imu.push(chunk)
+    assert counters.snapshot() == {"not_finite": 1}
+
+
+def test_a_reflashed_board_may_print_another_layout() -> None:
+    counters = Counters()
+    codec = CsvLinesCodec(counters)
+    before = decode(lines(T[:200], SAMPLES[:200]), codec=codec)
+    arrivals = [20 + 0.02 * i for i in range(400)]
+    after = decode(lines(None, SAMPLES[:400] / G), arrivals, codec)
+    assert sum(len(c.t) for c in before) == 200
+    assert sum(len(c.t) for c in after) == 400
+    assert counters.drops() == {}
+
+
+def test_a_layout_that_changes_without_a_pause_is_taken_over_after_fifty_lines() -> None:
+    counters = Counters()
+    got = decode(lines(T[:200], SAMPLES[:200]) + lines(None, SAMPLES[200:]), codec=CsvLinesCodec(counters))
+    assert counters[Drop.BAD_LINE] == 49
+    assert sum(len(c.t) for c in got) == 600 - 49
+
+
+def test_units_are_learned_anew_after_a_silence() -> None:
+    codec = CsvLinesCodec(Counters())
+    decode(lines(T[:300], SAMPLES[:300]), codec=codec)
+    arrivals = [60 + 0.02 * i for i in range(300)]
+    printed = SAMPLES[:300] * np.array([1 / G] * 3 + [180 / np.pi] * 3)
+    _, samples = joined(decode(lines(T[:300], printed), arrivals, codec))
+    np.testing.assert_allclose(samples, SAMPLES[:300], rtol=1e-5, atol=1e-5)
+
+
+def test_devices_of_one_subscription_do_not_mix() -> None:
+    codec = CsvLinesCodec(Counters())
+    rows = {"a": lines(T, SAMPLES), "b": lines(T * 1000, SAMPLES / G)}
+    got: dict[str, list[Chunk]] = {"a": [], "b": []}
+    for i in range(600):
+        for name in got:
+            got[name] += codec.decode(Message(f"hard/{name}/imu", rows[name][i], 0.02 * i))
+    for name, chunks in got.items():
+        assert {c.device for c in chunks} == {name}
+        np.testing.assert_allclose(joined(chunks)[1][:, :3], SAMPLES[:, :3], rtol=1e-5, atol=1e-5)
+
+
+wire = b"xx,1.5\r\n" + b"".join(
+    line + (b"boot\r\n\r\n" if i % 97 == 0 else b"") for i, line in enumerate(lines(T * 1000, SAMPLES))
+)
+
+
+@settings(max_examples=60)
+@given(cuts=st.lists(st.integers(0, len(wire)), max_size=300))
+def test_chunks_do_not_depend_on_how_bytes_are_split_into_reads(cuts: list[int]) -> None:
+    counters = Counters()
+    reader, codec = Lines(counters), CsvLinesCodec(counters)
+    chunks: list[Chunk] = []
+    edges = [0, *sorted(cuts), len(wire)]
+    for a, b in pairwise(edges):
+        payload = reader.feed(wire[a:b])
+        if payload:
+            chunks += codec.decode(Message("serial/board", payload, 0.0))
+    t, samples = joined(chunks)
+    np.testing.assert_allclose(t, T, atol=1e-6)
+    np.testing.assert_allclose(samples, SAMPLES, rtol=1e-6, atol=1e-6)
+    assert counters.drops() == {"bad_line": 7}
+
+
+class Wire:
+    """A board without timestamps: samples at `rate_hz`, read after a delay, `batch` samples at a time."""
+
+    def __init__(self, rate_hz: float, jitter_s: float, batch: int, seed: int) -> None:
+        rng = np.random.default_rng(seed)
+        self.messages: list[tuple[float, int]] = []  # (arrival, samples in it)
+        self._true = 100.0 + np.arange(int(60 * rate_hz)) / rate_hz
+        latest = 0.0
+        for k in range(batch, len(self._true) + 1, batch):
+            latest = max(latest, self._true[k - 1] + rng.uniform(0, jitter_s))
+            self.messages.append((latest, batch))
+
+    def times(self) -> tuple[np.ndarray, np.ndarray]:
+        """What Pace makes of it, and when the samples were truly taken."""
+        pace, got = Pace(), []
+        for arrival_s, n in self.messages:
+            times, lost = pace.take(arrival_s, n)
+            assert lost == 0
+            got += times.tolist()
+        return np.array(got), self._true[: len(got)]
+
+
+@settings(max_examples=40)
+@given(
+    rate_hz=st.floats(20, 400),
+    jitter_s=st.floats(0, 0.1),
+    batch_s=st.floats(0, 0.4),
+    seed=st.integers(0, 1000),
+)
+def test_times_without_timestamps_are_steady_whatever_the_jitter(
+    rate_hz: float, jitter_s: float, batch_s: float, seed: int
+) -> None:
+    times, true = Wire(rate_hz, jitter_s, max(1, int(batch_s * rate_hz)), seed).times()
+    assert len(times) > 50 * rate_hz
+    steps = np.diff(times) * rate_hz
+    assert steps.min() > 0.85
+    assert steps.max() < 1.15
+    error = times - true
+    assert np.ptp(error) < 0.02 + 2.5 * jitter_s
+    late = error[len(error) // 2 :]
+    assert np.ptp(late) < 0.01 + jitter_s
+
+
+def test_drift_of_the_boards_clock_is_followed_without_a_jump() -> None:
+    """50 Hz that becomes 50.5 Hz: a second of error within 100 s, were it not followed."""
+    true = np.cumsum(np.r_[np.full(3000, 1 / 50), np.full(9000, 1 / 50.5)])
+    pace = Pace()
+    times = np.concatenate([pace.take(float(t), 1)[0] for t in true])
+    assert np.ptp(times - true) < 0.05
+    assert np.abs(np.diff(times) - 0.02).max() < 0.001
+    assert pace.rate_hz == pytest.approx(50.5, rel=1e-3)
+
+
+@pytest.mark.parametrize("pause_s", [1.3, 40.0])
+def test_a_pause_is_a_gap_and_time_goes_on(pause_s: float) -> None:
+    true = np.r_[np.arange(500) * 0.02, 10 + pause_s + np.arange(500) * 0.02]
+    pace = Pace()
+    times = np.concatenate([pace.take(float(t), 1)[0] for t in true])
+    assert len(times) == 1000
+    steps = np.diff(times)
+    assert (steps > 0).all()
+    assert steps[499] == pytest.approx(pause_s, abs=0.1)
+    assert np.delete(steps, 499).max() < 0.025
+
+
+def test_samples_that_come_too_fast_to_be_true_are_a_gap_and_time_never_goes_back() -> None:
+    """A bridge that held 3 s of samples back and then sends them at once."""
+    true = np.r_[np.arange(500) * 0.02, np.full(150, 13.0), 13.0 + np.arange(500) * 0.02]
+    pace = Pace()
+    times = np.concatenate([pace.take(float(t), 1)[0] for t in true])
+    assert (np.diff(times) > 0).all()
+    assert len(times) > 900
+
+
+def test_too_many_samples_to_be_listened_to_are_counted_out() -> None:
+    pace = Pace()
+    lost = sum(pace.take(1.0 + i * 1e-5, 1)[1] for i in range(5000))
+    assert lost == 2 * 2049
+    assert pace.rate_hz == 0
+
+
+def test_lines_without_timestamps_are_labelled_as_with_them() -> None:
+    """50 Hz, one line a read, up to 30 ms late: the activities are those of the true times."""
+    t, samples = SyntheticPhone(2, dwell_s=12.0).read(0, 3000)
+    rng = np.random.default_rng(3)
+    arrivals = np.maximum.accumulate(t + rng.uniform(0, 0.03, len(t))).tolist()
+    recognizer, exact = Recognizer("lstm-waist"), Recognizer("lstm-waist")
+    got = []
+    for chunk in decode(lines(None, samples), arrivals):
+        recognizer.feed(chunk)
+        got += recognizer.step()
+    expected = exact.push("x", t, samples)
+    assert len(got) == len(expected)
+    same = [a.activity == b.activity for a, b in zip(got, expected, strict=True)]
+    assert np.mean(same) >= 0.95
+    assert recognizer.counters.drops() == {}
