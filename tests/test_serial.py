@@ -1,8 +1,7 @@
-"""The serial source over real ptys and TCP: lines, reconnection, several sources, names, devices."""
+"""The serial source over real ptys and TCP: lines, reconnection, several sources at once, real recordings."""
 
 from __future__ import annotations
 
-import json
 import os
 import pty
 import signal
@@ -15,18 +14,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from serial.tools import list_ports
 
 from conftest import Hard, wait_for
-from hard.config import LineSettings, PortSettings, SerialSourceSettings, load_settings
-from hard.devices import Found, FoundCamera, FoundPort, find, found_cameras, show
+from hard.config import PortSettings, SerialSourceSettings
 from hard.handoff import Inbox
 from hard.recordings import read_recording
-from hard.sources.ports import by_device, device_name, stable_names
 from hard.sources.serial import MAX_LINE, Lines, PortReader, SerialSource, explain
 from hard.stats import Counters, Drop
 from hard.synthetic import SyntheticPhone
-from hard.types import HardError
+from hard.types import G, HardError
 from test_daemon import Subscriber
 from test_live import live, offline, send_synthetic
 
@@ -227,116 +223,13 @@ def test_endless_noise_does_not_grow() -> None:
     assert reader.long == 1
 
 
-@pytest.mark.parametrize(
-    ("port", "links", "name"),
-    [
-        ("/dev/serial/by-id/usb-Arduino_LLC_Nano_33_BLE_8F2C-if00", {}, "Arduino_LLC_Nano_33_BLE_8F2C"),
-        ("/dev/serial/by-id/usb-1a86_USB_Serial-if00-port0", {}, "1a86_USB_Serial"),
-        ("/dev/ttyUSB0", {"/dev/ttyUSB0": Path("/dev/serial/by-id/usb-Espressif_C3-if00")}, "Espressif_C3"),
-        ("/dev/ttyACM7", {}, "ttyACM7"),
-        ("socket://10.0.0.5:4000", {}, "10.0.0.5-4000"),
-        ("rfc2217://pi:2217?ign_set_control", {}, "pi-2217"),
-        ("/dev/serial/by-id/usb-" + "x" * 90 + "-if00", {}, "x" * 64),
-    ],
-)
-def test_a_device_is_named_after_its_ports_stable_name(port: str, links: dict[str, Path], name: str) -> None:
-    assert device_name(port, links) == name
-
-
-def test_two_boards_of_one_name_are_refused() -> None:
-    ports = (PortSettings(port="/dev/ttyUSB0", device="a"), PortSettings(port="/dev/ttyUSB1", device="a"))
-    with pytest.raises(HardError, match="are both device 'a'; set `device` of one"):
-        by_device(SerialSourceSettings(ports=ports))
-
-
-def test_each_port_has_its_own_settings(tmp_path: Path) -> None:
-    file = tmp_path / "hard.yaml"
-    file.write_text(
-        "sources:\n  enabled: [serial]\n  serial:\n    port: /dev/ttyACM0\n    acc_unit: g\n    ports:\n"
-        "    - {port: /dev/ttyACM1, device: leg, baud: 9600, columns: [ax, ay, az, gx, gy, gz, '-']}\n"
-    )
-    first, leg = by_device(load_settings(file).sources.serial, {}).values()
-    assert (first.acc_unit, first.baud, first.columns) == ("g", 115200, ())
-    assert (leg.acc_unit, leg.baud, leg.columns[-1]) == ("auto", 9600, "-")
-    assert isinstance(leg, LineSettings)
-
-
-@pytest.mark.parametrize(
-    ("columns", "ok"),
-    [("[ax, ay, az, gx, gy, gz]", True), ("[ax, ay, az, gx, gy]", False),
-     ("[ax, ax, ay, az, gx, gy, gz]", False), ("['-', t, gx, gy, gz, ax, ay, az, '-']", True),
-     ("[t, t, gx, gy, gz, ax, ay, az]", False)],
-)  # fmt: skip
-def test_columns_are_checked_when_settings_are_read(tmp_path: Path, columns: str, ok: bool) -> None:
-    file = tmp_path / "hard.yaml"
-    file.write_text(f"sources:\n  serial:\n    columns: {columns}\n")
-    if ok:
-        load_settings(file)
-    else:
-        with pytest.raises(HardError, match=r"hard.yaml:2: sources.serial: columns name each of ax, ay"):
-            load_settings(file)
-
-
-def test_what_is_wrong_with_a_port_comes_with_the_fix(board: Board, tmp_path: Path) -> None:
+def test_what_is_wrong_with_a_port_comes_with_the_fix() -> None:
     counters = Counters()
     inbox = Inbox(1, 1, counters)
     with pytest.raises(HardError, match="protocol 'sokcet' not known"):
         PortReader("x", PortSettings(port="sokcet://a:1"), inbox, counters, threading.Event())
     for number, fix in ((2, "plug it in, or see `hard devices`"), (13, "group dialout"), (11, "in use")):
         assert fix in explain("/dev/x", OSError(number, "text"))
-
-
-def test_stable_names_are_the_links_of_by_id(tmp_path: Path) -> None:
-    (tmp_path / "ttyUSB0").touch()
-    (tmp_path / "by-id").mkdir()
-    (tmp_path / "by-id" / "usb-X-if00").symlink_to("../ttyUSB0")
-    assert stable_names(tmp_path / "by-id") == {str(tmp_path / "ttyUSB0"): tmp_path / "by-id/usb-X-if00"}
-    assert stable_names(tmp_path / "nothing") == {}
-
-
-def test_cameras_are_found_without_opening_them(tmp_path: Path) -> None:
-    for n, index in enumerate((0, 1, 0)):
-        node = tmp_path / f"sys/class/video4linux/video{n * 5}"
-        node.mkdir(parents=True)
-        (node / "name").write_text(f"Camera {n}\n")
-        (node / "index").write_text(f"{index}\n")
-    (tmp_path / "dev/v4l/by-id").mkdir(parents=True)
-    (tmp_path / "dev/video10").touch()
-    link = tmp_path / "dev/v4l/by-id/usb-C270-video-index0"
-    link.symlink_to("../../video10")
-    assert found_cameras(tmp_path) == [
-        FoundCamera(str(tmp_path / "dev/video0"), None, "Camera 0"),
-        FoundCamera(str(tmp_path / "dev/video10"), str(link), "Camera 2"),
-    ]
-    assert found_cameras(tmp_path / "nothing") == []
-
-
-def test_devices_lists_what_is_there(hard: Hard) -> None:
-    done = hard.run("devices", "--json")
-    assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout)
-    assert {p["device"] for p in found["serial"]} == {p.device for p in list_ports.comports()}
-    assert [c["device"] for c in found["cameras"]] == [c.device for c in find().cameras]
-    shown = hard.run("devices").stdout
-    assert ("no serial ports" in shown) == (not found["serial"])
-    assert ("no cameras" in shown) == (not found["cameras"])
-
-
-def test_devices_shows_tables_or_says_that_there_are_none() -> None:
-    from rich.console import Console
-
-    def printed(found: Found) -> str:
-        console = Console(width=150)
-        with console.capture() as capture:
-            console.print(show(found))
-        return capture.get()
-
-    assert "no serial ports" in printed(Found([], []))
-    assert "no cameras" in printed(Found([], []))
-    port = FoundPort("/dev/ttyACM0", "/dev/serial/by-id/usb-Arduino-if00", "Nano 33 BLE")
-    out = printed(Found([port], [FoundCamera("/dev/video0", None, "C270")]))
-    for word in ("/dev/serial/by-id/usb-Arduino-if00", "/dev/ttyACM0", "Nano 33 BLE", "/dev/video0", "C270"):
-        assert word in out
 
 
 @pytest.fixture
@@ -385,6 +278,26 @@ def test_serial_alone_labels_over_mqtt_and_does_not_listen_to_phones(
     )
     assert "messages" in err
     assert "bad_line" not in err
+
+
+@pytest.mark.mosquitto
+def test_the_data_forwarders_dialect_gets_its_rate_from_the_arrivals(
+    hard: Hard, mosquitto: int, subscriber: Subscriber, board: Board
+) -> None:
+    """Six tab-separated values a line at 50 Hz, no timestamps, in g and deg/s, for seven seconds."""
+    process = run(hard, mosquitto, subscriber, "--source", "serial", "--port", str(board.path))
+    read_until(process, f"{board.path} open")
+    t, samples = SyntheticPhone(0).read(0, 350)
+    printed = samples / np.array([G] * 3 + [np.pi / 180] * 3)
+    pause, start_s = threading.Event(), time.monotonic()
+    for at, row in zip(t, printed, strict=True):
+        pause.wait(max(0.0, start_s + at - time.monotonic()))  # the board's own clock
+        board.print("\t".join(f"{v:.3f}" for v in row).encode() + b"\r\n")
+    labels = wait_for(lambda: (got := subscriber.labels("board"))[3:] and got, what="four labels")
+    assert [label["activity"] for label in labels] == ["walking"] * 4
+    assert labels[0]["rate_hz"] == pytest.approx(50, rel=0.1)
+    assert labels[3]["rate_hz"] == pytest.approx(50, rel=0.05)
+    assert {label["gaps"] for label in labels} == {0}
 
 
 @pytest.mark.mosquitto
