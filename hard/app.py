@@ -258,9 +258,8 @@ def _over(end_s: float | None) -> bool:
 def _announce(console: Console, settings: Settings, url: BrokerUrl) -> None:
     """How to connect something, and where its labels are."""
     prefix = settings.output.prefix
-    enabled = settings.sources.enabled
-    lines = describe(enabled, settings.sources, prefix, str(url))
-    if settings.broker.url is None and "mqtt" in enabled:
+    lines = describe(settings.sources, prefix, str(url))
+    if settings.broker.url is None and "mqtt" in settings.sources.enabled:
         lines.append(
             "  (the embedded broker listens on this machine only; for phones on your network run one such\n"
             "  as mosquitto there, and `hard run --broker mqtt://HOST:1883`)"

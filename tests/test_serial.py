@@ -184,6 +184,25 @@ def test_a_bridge_that_goes_and_returns_is_read_again(bridge: Bridge, read) -> N
         bridge.open_again()
 
 
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_bridge_that_fell_silent_is_connected_to_again(bridge: Bridge) -> None:
+    """The other machine lost its power: nothing ends the connection, and nothing comes."""
+    counters, stop = Counters(), threading.Event()
+    reader = PortReader(
+        "x", PortSettings(port=bridge.url), Inbox(9, 999, counters), counters, stop, silent_s=0.1
+    )
+    thread = threading.Thread(target=reader.run)
+    thread.start()
+    bridge.accept()
+    reached(counters, "serial_outages", 1)
+    bridge.accept()
+    reached(counters, "serial_opened", 2)
+    stop.set()
+    thread.join(5)
+    assert not thread.is_alive()
+
+
 def test_stop_ends_within_a_second_while_reading_and_while_waiting(board: Board, tmp_path: Path) -> None:
     counters = Counters()
     ports = (PortSettings(port=str(board.path)), PortSettings(port=str(tmp_path / "absent")))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from hard.registry import CODECS, SOURCES, resolve
@@ -37,25 +36,26 @@ def build(
         sources[name] = resolve("sources", SOURCES, name)(sections.get(name), broker, inbox, counters)
     codecs: list[tuple[str, Codec]] = []
     if "serial" in sources:
-        from hard.sources.ports import by_device
+        from hard.sources.serial import SerialSource
 
+        source = sources["serial"]
+        assert isinstance(source, SerialSource)
         lines = resolve("codecs", CODECS, "csv-lines")
-        ports = by_device(settings.serial)
-        codecs += [(f"serial/{device}", lines(counters, port)) for device, port in ports.items()]
+        codecs += [(f"serial/{device}", lines(counters, port)) for device, port in source.ports.items()]
     if "mqtt" in sources:
         codecs += [(t.filter, resolve("codecs", CODECS, t.codec)(counters)) for t in settings.mqtt.topics]
     return list(sources.values()), codecs
 
 
-def describe(sources: Sequence[str], settings: SourcesSettings, prefix: str, url: str) -> list[str]:
+def describe(settings: SourcesSettings, prefix: str, url: str) -> list[str]:
     """How to connect something to these sources, for the person who started them."""
     out: list[str] = []
-    if "mqtt" in sources:
+    if "mqtt" in settings.enabled:
         out += [
             f"connect a phone: broker {url}, topic {prefix}/<name>/imu, native format, or JSON such as",
             '  {"t": 0.0, "rate": 50, "samples": [[ax, ay, az, gx, gy, gz], ...]}   in s, m/s², rad/s',
         ]
-    if "serial" in sources:
+    if "serial" in settings.enabled:
         from hard.sources.ports import by_device
 
         ports = by_device(settings.serial).items()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import logging
+import math
 import os
 import termios
 import threading
@@ -29,6 +30,7 @@ READ_BYTES: Final = 4096
 MAX_LINE: Final = 4096  # bytes
 BACKOFF_S: Final = (1.0, 30.0)
 STOP_S: Final = 1.0
+SILENT_S: Final = 30.0  # a TCP connection whose other end lost its power looks like this
 ERRORS: Final = (OSError, ValueError, termios.error)  # of pyserial: SerialException is an OSError
 
 
@@ -121,7 +123,13 @@ class PortReader:
     """
 
     def __init__(
-        self, device: str, settings: PortSettings, inbox: Inbox, counters: Counters, stop: threading.Event
+        self,
+        device: str,
+        settings: PortSettings,
+        inbox: Inbox,
+        counters: Counters,
+        stop: threading.Event,
+        silent_s: float = SILENT_S,
     ) -> None:
         self.device = device
         self._settings = settings
@@ -132,10 +140,9 @@ class PortReader:
         self._url = settings.port or ""
         self._failing = False  # from a failure until the next line
         self._backoff_s = BACKOFF_S[0]
+        self._silent_s = silent_s if "://" in self._url else math.inf
         try:
-            self._port: Port = serial.serial_for_url(
-                self._url, baudrate=settings.baud, timeout=READ_S, exclusive=True, do_not_open=True
-            )
+            self._closed_port()
         except (ValueError, serial.SerialException) as e:
             raise HardError(f"serial port {self._url!r}: {e}") from None
 
@@ -143,24 +150,34 @@ class PortReader:
         """Open, read, and after a failure wait 1 to 30 s and begin again."""
         while not self._stop.is_set():
             try:
-                self._port.open()
+                port = self._closed_port()  # a new one: one whose close has failed cannot be opened again
+                port.open()
                 try:
-                    self._read()
+                    self._read(port)
                 finally:
-                    self._port.close()
+                    port.close()
             except ERRORS as e:
                 self._complain(e)
                 self._stop.wait(self._backoff_s)
                 self._backoff_s = min(2 * self._backoff_s, BACKOFF_S[1])
 
-    def _read(self) -> None:
+    def _closed_port(self) -> Port:
+        port: Port = serial.serial_for_url(
+            self._url, baudrate=self._settings.baud, timeout=READ_S, exclusive=True, do_not_open=True
+        )
+        return port
+
+    def _read(self, port: Port) -> None:
         lines = Lines(self._counters)
+        arrival_s = time.monotonic()
         self._counters.add("serial_opened")
         if not self._failing:
             log.info("%s: %s open", self.device, self._url)
         while not self._stop.is_set():
-            data = self._port.read(READ_BYTES)
+            data = port.read(READ_BYTES)
             if not data:
+                if time.monotonic() - arrival_s > self._silent_s:
+                    raise TimeoutError(f"silent for {self._silent_s:g} s")
                 continue
             arrival_s = time.monotonic()
             self._counters.add("serial_bytes", len(data))
