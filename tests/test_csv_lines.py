@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from hard.codecs import PayloadError
 from hard.codecs.csv_lines import CsvLinesCodec, parse
 from hard.codecs.pace import Pace
+from hard.codecs.units import gyro_unit, time_unit
 from hard.config import LineSettings
 from hard.imu import Imu, Limits
 from hard.recognizer import Recognizer
@@ -104,10 +105,22 @@ def test_units_are_found_and_said_once(
     assert f"t in {time}, acceleration in {unit}, angular velocity in {gyro_unit} (assumed" in said
 
 
-def test_millisecond_timestamps_of_a_400_hz_board_are_recognised() -> None:
-    t = np.floor(np.arange(1000) * 2.5)
-    (got, _) = joined(decode(lines(t, np.tile([0, 0, G, 0, 0, 0], (1000, 1)))))
-    np.testing.assert_allclose(got, t / 1000)
+@pytest.mark.parametrize("rate_hz", [20, 50, 104, 300, 398])
+def test_whole_milliseconds_with_jitter_are_milliseconds(rate_hz: float) -> None:
+    """At 398 Hz most single steps may be 2 ms, which would be 500 Hz."""
+    for seed in range(100):
+        jitter = np.random.default_rng(seed).uniform(0, 0.9, 21)
+        assert time_unit(np.floor(np.arange(21) * 1000 / rate_hz + jitter)) == "ms"
+
+
+@pytest.mark.parametrize(
+    ("acc", "fast", "unit"),
+    [("m/s2", 0.02, "rad/s"), ("g", 0.5, "deg/s"), ("counts", 60.0, "counts"), ("m/s2", 90.0, "deg/s")],
+)
+def test_the_gyroscopes_unit_is_the_one_that_goes_with_the_accelerations(
+    acc: str, fast: float, unit: str
+) -> None:
+    assert gyro_unit(np.full((50, 3), fast), acc) == unit
 
 
 def test_raw_counts_of_the_mpu6050_example() -> None:
@@ -218,6 +231,15 @@ def test_units_are_learned_anew_after_a_silence() -> None:
     np.testing.assert_allclose(samples, SAMPLES[:300], rtol=1e-5, atol=1e-5)
 
 
+def test_a_board_that_stops_before_its_rate_is_known_loses_only_that() -> None:
+    counters = Counters()
+    rows = lines(None, SAMPLES[:340])
+    arrivals = [0.02 * i for i in range(40)] + [6 + 0.02 * i for i in range(300)]
+    got = decode(rows, arrivals, CsvLinesCodec(counters))
+    assert (joined(got)[1] == SAMPLES[40:340]).mean() > 0.99  # printed with nine digits
+    assert counters.drops() == {"not_learned": 40}
+
+
 def test_devices_of_one_subscription_do_not_mix() -> None:
     codec = CsvLinesCodec(Counters())
     rows = {"a": lines(T, SAMPLES), "b": lines(T * 1000, SAMPLES / G)}
@@ -324,6 +346,16 @@ def test_samples_that_come_too_fast_to_be_true_are_a_gap_and_time_never_goes_bac
     times = np.concatenate([pace.take(float(t), 1)[0] for t in true])
     assert (np.diff(times) > 0).all()
     assert len(times) > 900
+
+
+def test_a_board_that_is_set_to_another_rate_starts_anew_and_time_never_goes_back() -> None:
+    true = np.r_[np.arange(500) / 50, 10 + np.arange(2000) / 200]
+    pace = Pace()
+    answers = [pace.take(float(t), 1) for t in true]
+    times = np.concatenate([t for t, _ in answers])
+    assert (np.diff(times) > 0).all()
+    assert len(times) + sum(lost for _, lost in answers) == len(true)
+    assert pace.rate_hz == pytest.approx(200, rel=0.01)
 
 
 def test_too_many_samples_to_be_listened_to_are_counted_out() -> None:
