@@ -19,12 +19,12 @@ from rich.live import Live
 from hard import __version__
 from hard import log as logs
 from hard.broker import Broker, BrokerUrl, parse_url
-from hard.codecs import CodecOptions
-from hard.config import Settings, TopicSettings
+from hard.config import Settings
 from hard.embedded import EmbeddedBroker
 from hard.handoff import Board, Inbox
 from hard.phones import Simulator
-from hard.registry import SINKS, SOURCES, make_codec, resolve
+from hard.registry import SINKS, resolve
+from hard.sources import build, describe
 from hard.stats import Counters
 from hard.synthetic import NAME
 from hard.table import render
@@ -160,25 +160,25 @@ def _start(settings: Settings, simulate: int, stop: Stop, stack: contextlib.Exit
         url, counters, keepalive_s=settings.broker.keepalive_s, max_queued=settings.broker.max_queued,
         presence=f"{prefix}/status",
     )  # fmt: skip
-    topics = settings.sources.mqtt.topics
-    router = Router([(t.filter, make_codec(t.codec, codec_options(t), counters)) for t in topics])
-    source = resolve("sources", SOURCES, "mqtt")(settings.sources.mqtt, broker, inbox, counters)
+    sources, codecs = build(settings.sources, broker, inbox, counters)
     sinks = [
         resolve("sinks", SINKS, "mqtt")(settings.output, broker),
         resolve("sinks", SINKS, "board")(board),
     ]
     engine = Engine(
-        inbox, router, recognizer, History(model.card.name, model.card.sha256[:12]), sinks, counters,
+        inbox, Router(codecs), recognizer, History(model.card.name, model.card.sha256[:12]), sinks, counters,
         tick_s=e.tick_ms / 1000, max_age_s=e.max_age_s,
     )  # fmt: skip
-    source.start()
+    for source in sources:
+        source.start()
     broker.start()
     stack.callback(broker.stop)
     for n in range(simulate):  # nobody wants retained labels of people who do not exist
         topic = f"{prefix}/{NAME.format(n + 1)}/activity"
         stack.callback(broker.publish, topic, b"", retain=True)
     _thread("engine", engine.run, stack, inbox.wake)
-    stack.callback(source.stop)
+    for source in sources:
+        stack.callback(source.stop)
     while not (broker.wait_ready(0.05) or stop.event.is_set() or (not embedded and _give_up(broker))):
         pass
     if simulate:
@@ -188,11 +188,6 @@ def _start(settings: Settings, simulate: int, stop: Stop, stack: contextlib.Exit
         phones.wait_ready(5.0)
         _thread("simulator", Simulator(phones, prefix, simulate).run, stack)
     return Daemon(url, model.card.name, board, counters, broker, embedded)
-
-
-def codec_options(topic: TopicSettings) -> CodecOptions:
-    """What the settings say of a topic's stream."""
-    return CodecOptions(topic.frame, topic.acc_unit, topic.gyro_unit, topic.columns)
 
 
 def _give_up(broker: Broker, patience_s: float = 2.0) -> bool:
@@ -262,19 +257,15 @@ def _over(end_s: float | None) -> bool:
 
 
 def _announce(console: Console, settings: Settings, url: BrokerUrl) -> None:
-    """How to connect a phone, and where its labels are."""
+    """How to connect something, and where its labels are."""
     prefix = settings.output.prefix
-    lines = [
-        f"connect a phone: broker {url}, topic {prefix}/<name>/imu, native format, or JSON such as",
-        '  {"t": 0.0, "rate": 50, "samples": [[ax, ay, az, gx, gy, gz], ...]}   in s, m/s², rad/s',
-        f"labels: topic {prefix}/<name>/activity, or `hard watch --broker {url}`",
-    ]
-    if settings.broker.url is None:
-        lines.insert(
-            2,
+    lines = describe(settings.sources, prefix, str(url))
+    if settings.broker.url is None and "mqtt" in settings.sources.enabled:
+        lines.append(
             "  (the embedded broker listens on this machine only; for phones on your network run one such\n"
-            "  as mosquitto there, and `hard run --broker mqtt://HOST:1883`)",
+            "  as mosquitto there, and `hard run --broker mqtt://HOST:1883`)"
         )
+    lines.append(f"labels: topic {prefix}/<name>/activity, or `hard watch --broker {url}`")
     console.print("\n".join(lines), markup=False, highlight=False, soft_wrap=True)
 
 

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from hard.app import Stop, codec_options
+from hard.app import Stop
 from hard.broker import Broker, BrokerUrl
 from hard.codecs import CodecOptions
 from hard.codecs.auto import AutoCodec
@@ -29,7 +29,7 @@ PASS, WARN, FAIL = 0, 1, 2
 def listen(url: BrokerUrl, settings: Settings, seconds: float, as_json: bool) -> int:
     """Listen to every topic: 0 where all is well, 1 where a stream has a problem, 2 where none was heard."""
     counters, stop = Counters(), Stop()
-    configured = [(t.filter, t.codec, make_codec(t.codec, codec_options(t), counters))
+    configured = [(t.filter, t.codec, make_codec(t.codec, t, counters))
                   for t in settings.sources.mqtt.topics if t.codec != "auto"]  # fmt: skip
     listener = Listener(configured, AutoCodec(CodecOptions(), counters))
     prefix = settings.output.prefix

@@ -1,4 +1,4 @@
-"""The commands: run, replay, classify, watch, check, models."""
+"""The commands: run, replay, classify, watch, check, models, devices."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+import msgspec
 
 from hard import __version__
 from hard.config import Key, Settings, Tree, load_settings
@@ -77,9 +78,10 @@ for_option = click.option(
 
 @cli.command()
 @click.option(
-    "--source", "sources", multiple=True, default=["mqtt"], show_default=True,
-    type=click.Choice(names("sources", SOURCES)), help="Where samples come from.",
+    "--source", "sources", multiple=True, type=click.Choice(names("sources", SOURCES)),
+    help="Where samples come from; may be given several times. Default: sources.enabled, mqtt.",
 )  # fmt: skip
+@click.option("--port", metavar="PATH", help="Serial port (source serial): /dev/serial/by-id/... or URL.")
 @broker_option
 @config_option
 @click.option("--model", metavar="NAME", help="Model for phone motion; `hard models` lists them.")
@@ -88,7 +90,8 @@ for_option = click.option(
 )
 @for_option
 def run(
-    sources: tuple[str, ...],  # noqa: ARG001  (one source so far; click has checked the name)
+    sources: tuple[str, ...],
+    port: str | None,
     broker: str | None,
     config: Path | None,
     model: str | None,
@@ -97,8 +100,18 @@ def run(
 ) -> int:
     """Recognise activities until Ctrl-C. Without a broker configured, an embedded one is started."""
     settings = _settings(
-        config, {("broker", "url"): ("--broker", broker), ("imu", "model"): ("--model", model)}
+        config,
+        {
+            ("broker", "url"): ("--broker", broker),
+            ("imu", "model"): ("--model", model),
+            ("sources", "enabled"): ("--source", list(sources) or None),
+            ("sources", "serial", "port"): ("--port", port),
+        },
     )
+    if port and "serial" not in settings.sources.enabled:
+        raise click.UsageError("--port needs --source serial")
+    if simulate and "mqtt" not in settings.sources.enabled:
+        raise click.UsageError("--simulate needs --source mqtt: synthetic phones publish to the broker")
     from hard import app
 
     return app.run(settings, simulate=simulate, for_s=for_s)
@@ -220,6 +233,22 @@ def models() -> int:
     console = Console()
     for folder, card in cards:
         console.print(describe(folder, card))
+    return 0
+
+
+@cli.command()
+@click.option("--json", "as_json", is_flag=True, help="One JSON object, and nothing else on stdout.")
+def devices(as_json: bool) -> int:
+    """List serial ports and cameras with the names that stay theirs."""
+    from hard.devices import find, show
+
+    found = find()
+    if as_json:
+        print(msgspec.json.format(msgspec.json.encode(found)).decode())
+    else:
+        from rich.console import Console
+
+        Console().print(show(found))
     return 0
 
 

@@ -12,6 +12,7 @@ import msgspec
 import yaml
 from msgspec import Meta
 
+from hard.codecs import CodecOptions
 from hard.types import HardError
 
 Tree: TypeAlias = Union[dict[str, "Tree"], list["Tree"], str, int, float, bool, None]  # noqa: UP007
@@ -23,6 +24,7 @@ Qos = Annotated[int, Meta(ge=0, le=2)]
 Count = Annotated[int, Meta(ge=1)]
 Seconds = Annotated[float, Meta(gt=0)]
 TopicPrefix = Annotated[str, Meta(pattern=r"^[^+#/\s]+(/[^+#/\s]+)*$")]
+DeviceName = Annotated[str, Meta(pattern=r"^[^+#/$\x00-\x1f\x7f]{1,64}$")]
 TopicFilter = Annotated[str, Meta(pattern=r"^[^#\s]+(/#)?$")]
 
 
@@ -40,22 +42,18 @@ class EmbeddedSettings(Section, frozen=True):
     port: Port = 1883
 
 
-class TopicSettings(Section, frozen=True):
+class TopicSettings(CodecOptions, frozen=True, kw_only=True):
     filter: TopicFilter
     codec: str = "auto"
-    frame: Literal["auto", "android", "ios"] = "auto"
-    acc_unit: Literal["m/s2", "g"] = "m/s2"
-    gyro_unit: Literal["rad/s", "deg/s"] = "rad/s"
-    columns: tuple[str, ...] = ()
 
 
 APP_TOPICS: Final = (
-    TopicSettings("hard/+/imu", "native"),
-    TopicSettings("sensor-logger", "sensor-logger"),
-    TopicSettings("android/sensor", "android-sensor"),
-    TopicSettings("android/sensor/+", "android-sensor"),
-    TopicSettings("phyphox/+", "phyphox"),
-    TopicSettings("hyperimu/+", "hyperimu"),
+    TopicSettings(filter="hard/+/imu", codec="native"),
+    TopicSettings(filter="sensor-logger", codec="sensor-logger"),
+    TopicSettings(filter="android/sensor", codec="android-sensor"),
+    TopicSettings(filter="android/sensor/+", codec="android-sensor"),
+    TopicSettings(filter="phyphox/+", codec="phyphox"),
+    TopicSettings(filter="hyperimu/+", codec="hyperimu"),
 )
 
 
@@ -65,8 +63,22 @@ class MqttSourceSettings(Section, frozen=True):
     max_payload_bytes: Count = 262_144
 
 
+class PortSettings(CodecOptions, frozen=True, kw_only=True):
+    """One serial port."""
+
+    port: str | None = None
+    baud: Annotated[int, Meta(ge=300, le=4_000_000)] = 115_200
+    device: DeviceName | None = None
+
+
+class SerialSourceSettings(PortSettings, frozen=True, kw_only=True):
+    ports: tuple[PortSettings, ...] = ()
+
+
 class SourcesSettings(Section, frozen=True):
+    enabled: Annotated[tuple[str, ...], Meta(min_length=1)] = ("mqtt",)
     mqtt: MqttSourceSettings = MqttSourceSettings()
+    serial: SerialSourceSettings = SerialSourceSettings()
 
 
 class ImuSettings(Section, frozen=True):
@@ -227,7 +239,7 @@ def _type_at(key: Key) -> object:
     """The annotated type of a setting."""
     at: object = Settings
     for part in key:
-        if isinstance(at, type) and issubclass(at, Section):
+        if isinstance(at, type) and issubclass(at, msgspec.Struct):
             at = next((f.type for f in msgspec.structs.fields(at) if f.name == part), None)
         elif get_origin(at) is tuple:
             at = get_args(at)[0]
@@ -237,6 +249,6 @@ def _type_at(key: Key) -> object:
 def _fields(key: Key) -> Sequence[str]:
     """Names of the settings below a key; none where it is not a section."""
     at = _type_at(key)
-    if isinstance(at, type) and issubclass(at, Section):
+    if isinstance(at, type) and issubclass(at, msgspec.Struct):
         return [f.name for f in msgspec.structs.fields(at)]
     return []

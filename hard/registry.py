@@ -17,12 +17,14 @@ CODECS: Final[Mapping[str, str]] = {
     "auto": "hard.codecs.auto:AutoCodec",
     "hyperimu": "hard.codecs.hyperimu:HyperImuCodec",
     "json": "hard.codecs.generic:GenericCodec",
+    "csv-lines": "hard.codecs.csv_lines:CsvLinesCodec",
     "native": "hard.codecs.native:NativeCodec",
     "phyphox": "hard.codecs.phyphox:PhyphoxCodec",
     "sensor-logger": "hard.codecs.sensor_logger:SensorLoggerCodec",
 }
 SOURCES: Final[Mapping[str, str]] = {
     "mqtt": "hard.sources.mqtt:MqttSource",
+    "serial": "hard.sources.serial:SerialSource",
 }
 SINKS: Final[Mapping[str, str]] = {
     "mqtt": "hard.sinks.mqtt:MqttSink",

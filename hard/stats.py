@@ -12,6 +12,9 @@ class Drop(enum.StrEnum):
     INBOX_FULL = "inbox_full"  # messages: the engine fell behind, the oldest went
     PAYLOAD_TOO_LARGE = "payload_too_large"  # messages: over sources.mqtt.max_payload_bytes
     BAD_PAYLOAD = "bad_payload"  # messages: the codec could not read them
+    BAD_LINE = "bad_line"  # lines: not numbers, or another number of them than the stream's
+    LONG_LINE = "long_line"  # lines: over 4 kB on a serial port
+    NOT_LEARNED = "not_learned"  # samples: held until rate and units were known, which then they were not
     BAD_DEVICE = "bad_device"  # messages: no usable device name in the topic
     TOO_MANY_DEVICES = "too_many_devices"  # chunks: over imu.max_devices
     NOT_FINITE = "not_finite"  # samples: NaN or infinity

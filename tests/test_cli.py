@@ -31,17 +31,23 @@ def test_version(hard: Hard) -> None:
 def test_help_names_every_command(hard: Hard) -> None:
     done = hard.run("--help")
     assert done.returncode == 0
-    assert all(command in done.stdout for command in ("run", "replay", "classify", "watch", "models"))
+    assert all(
+        command in done.stdout for command in ("run", "replay", "classify", "watch", "models", "devices")
+    )
 
 
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
         (["rnu"], "no command 'rnu'; did you mean 'run'?"),
-        (["xyz"], "no command 'xyz'; there is: check, classify, models, replay, run, watch"),
+        (["xyz"], "no command 'xyz'; there is: check, classify, devices, models, replay, run, watch"),
         (["run", "--brokr", "x"], "No such option '--brokr'"),
         (["run", "--brokr", "x"], "'--broker'"),
-        (["run", "--source", "mqt"], "'mqt' is not 'mqtt'"),
+        (["run", "--source", "mqt"], "'mqt' is not one of 'mqtt', 'serial'"),
+        (["run", "--source", "serial"], "no port; name one with --port or sources.serial.port"),
+        (["run", "--source", "serial", "--port", "sokcet://x:1"], "protocol 'sokcet' not known"),
+        (["run", "--port", "/dev/ttyUSB0"], "--port needs --source serial"),
+        (["run", "--source", "serial", "--port", "x", "--simulate", "1"], "--simulate needs --source mqtt"),
         (["run", "--config", "config/hrd.yaml"], "did you mean config/hard.yaml?"),
         (["run", "--broker", "http://x"], "scheme 'http'; expected one of mqtt, mqtts"),
         (["run", "--model", "lstm-wast"], "did you mean lstm-waist?"),

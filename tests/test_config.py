@@ -5,21 +5,22 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import msgspec
 import pytest
 import yaml
 from msgspec.structs import fields
 
 from conftest import ROOT
-from hard.config import Section, Settings, load_settings
+from hard.config import Settings, load_settings
 from hard.types import HardError
 
 FILE = ROOT / "config/hard.yaml"
 
 
-def leaves(section: type[Section], prefix: str = "") -> set[str]:
+def leaves(section: type[msgspec.Struct], prefix: str = "") -> set[str]:
     out: set[str] = set()
     for field in fields(section):
-        if isinstance(field.type, type) and issubclass(field.type, Section):
+        if isinstance(field.type, type) and issubclass(field.type, msgspec.Struct):
             out |= leaves(field.type, f"{prefix}{field.name}.")
         else:
             out.add(prefix + field.name)

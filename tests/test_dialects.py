@@ -216,7 +216,9 @@ def test_generic_json_under_several_names_and_time_units() -> None:
         ([{"timestamp": 1000 + 20 * i, "acc": [1, 2, 3], "gyro": [4, 5, 6]} for i in range(2)], 1e3),
         ([mixed | {"time": 10**9 + 20_000_000 * i} for i in range(2)], 1e9),
     ):
-        got = readings(codec("json"), "lab/eve", json.dumps(samples).encode())
+        got = readings(
+            codec("json", acc_unit="m/s2", gyro_unit="rad/s"), "lab/eve", json.dumps(samples).encode()
+        )
         assert got[Sensor.ACC].device == "eve"
         assert got[Sensor.ACC].xyz.tolist() == [[1, 2, 3]] * 2
         assert got[Sensor.GYRO].xyz.tolist() == [[4, 5, 6]] * 2
@@ -292,3 +294,25 @@ def test_every_codec_is_documented() -> None:
 
     text = (ROOT / "hard/codecs/README.md").read_text("utf-8")
     assert {name for name in CODECS if f"`{name}`" not in text} == set()
+
+
+@pytest.mark.parametrize(("rest", "unit", "gyro"), [(9.81, 1.0, 1.0), (1.0, G, np.pi / 180)])
+def test_generic_json_units_are_told_by_gravity(rest: float, unit: float, gyro: float) -> None:
+    c = codec("json")
+    out: list[Readings] = []
+    for k in range(30):
+        sample = {"t": 0.02 * k, "acc": [0.1 * rest, 0.0, rest], "gyro": [2.0, 0, 0]}
+        out += [
+            r for r in c.decode(Message("x", json.dumps(sample).encode(), 0.0)) if isinstance(r, Readings)
+        ]
+    acc = [r for r in out if r.sensor is Sensor.ACC]
+    assert len(acc) == 30  # what was held until the units were known came, too
+    np.testing.assert_allclose(acc[0].xyz, [[0.1 * rest * unit, 0, rest * unit]])
+    np.testing.assert_allclose(next(r for r in out if r.sensor is Sensor.GYRO).xyz, [[2.0 * gyro, 0, 0]])
+
+
+def test_generic_json_of_no_known_unit_says_so() -> None:
+    c = codec("json")
+    samples = [{"t": 0.02 * k, "acc": [0.0, 0.0, 100.0]} for k in range(30)]
+    with pytest.raises(PayloadError, match="median norm of 100: set acc_unit"):
+        c.decode(Message("x", json.dumps(samples).encode(), 0.0))

@@ -33,7 +33,7 @@ LAYERS = [
     {"stream", "align"},
     {"imu", "model", "broker"},
     {"recognizer", "embedded", "sources", "sinks", "phones", "nets"},
-    {"engine", "table", "datasets", "listen"},
+    {"engine", "table", "datasets", "listen", "devices"},
     {"app"},
     {"replay", "watch", "check"},
     {"cli"},

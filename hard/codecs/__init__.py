@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Final, Literal, Protocol
+from typing import Annotated, Final, Literal, Protocol
 
 import msgspec
+from msgspec import Meta
 
 from hard.stats import Counters
 from hard.types import Chunk, Message, Readings
 
+AXES: Final = ("ax", "ay", "az", "gx", "gy", "gz")
+Column = Literal["t", "ax", "ay", "az", "gx", "gy", "gz", "-"]
 MAX_NAME: Final = 64
 _ODD: Final = re.compile(r"[+#/$\s]+")
 
@@ -19,17 +22,33 @@ class PayloadError(ValueError):
     """A payload that cannot be read; the text says why, for the person who sent it."""
 
 
-class CodecOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What a person can say of a stream; every codec takes what concerns it."""
+class CodecOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a person can say of a stream; every codec takes what its dialect does not fix."""
 
-    frame: Literal["auto", "android", "ios"] = "auto"  # which way acceleration points
-    acc_unit: Literal["m/s2", "g"] = "m/s2"
-    gyro_unit: Literal["rad/s", "deg/s"] = "rad/s"
-    columns: tuple[str, ...] = ()  # of a CSV, from the left
+    frame: Literal["auto", "android", "ios"] = "auto"  # which way acceleration points at rest
+    columns: tuple[Column, ...] = ()  # of a CSV, from the left
+    time_unit: Literal["auto", "s", "ms", "us"] = "auto"
+    acc_unit: Literal["auto", "m/s2", "g", "counts"] = "auto"
+    acc_scale: Annotated[float, Meta(gt=0)] = 16384.0  # counts of one g
+    gyro_unit: Literal["auto", "rad/s", "deg/s", "counts"] = "auto"
+    gyro_scale: Annotated[float, Meta(gt=0)] = 131.0  # counts of one deg/s
+
+    def __post_init__(self) -> None:
+        named = [c for c in self.columns if c not in ("t", "-")]
+        if self.columns and (named.count("ax") != 1 or sorted(named) not in (sorted(AXES), sorted(AXES[:3]))):
+            raise ValueError(
+                "Columns name each of ax, ay, az once, likewise gx, gy, gz or none of them, t at most once, "
+                "and - for the rest"
+            )
+        if self.columns.count("t") > 1:
+            raise ValueError("Columns name t more than once")
 
 
 class Codec(Protocol):
-    """One dialect, for one subscription; may keep state between messages. Owner: the engine thread."""
+    """One dialect, for one subscription; may keep state between messages. Owner: the engine thread.
+
+    Constructed with the Counters, for what it drops inside of messages.
+    """
 
     def __init__(self, options: CodecOptions, counters: Counters) -> None: ...
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from typing import Final
 
 import msgspec
 import numpy as np
 
-from hard.codecs import CodecOptions, PayloadError, safe_name
+from hard.codecs import CodecOptions, PayloadError, safe_name, units
 from hard.stats import Counters
-from hard.types import Chunk, G, Message, Readings, Sensor
+from hard.types import Chunk, Message, Readings, Sensor
 
 _TIME: Final = ("t", "time", "timestamp", "ts")
 _NAMES: Final = ("device", "deviceid", "id", "dev", "name")
@@ -28,31 +29,32 @@ _SCALARS: Final = (
 UNITS_PER_S: Final = {"s": 1.0, "ms": 1e3, "us": 1e6, "ns": 1e9}
 SLOWEST_HZ: Final = 2.0
 FASTEST_HZ: Final = 1500.0
+STUDIED: Final = 25  # samples looked at to tell units
 MAX_DEVICES: Final = 20_000
+
+log = logging.getLogger(__name__)
 
 Json = Mapping[str, object]
 
 
-class _Clock(msgspec.Struct):
-    """What is known of a device's time unit."""
+class _Learned(msgspec.Struct):
+    """What is known of a device; readings are held until it is."""
 
-    first: float | None = None
-    unit: str | None = None
+    per_s: float | None = None  # time units
+    scale: dict[Sensor, float] = {}  # SI of one unit
     held: list[Readings] = []
 
 
 class GenericCodec:
     """{"t": 1.5, "ax": 0.1, ..., "gz": 0}, or {"time": 1.5, "acc": [x, y, z], "gyro": {"x": ...}}, or a list.
 
-    A time's unit is that in which the first two samples are between 2 and 1,500 Hz apart. Frame: Android.
+    A time's unit is that in which the first two samples are between 2 and 1,500 Hz apart; acceleration's,
+    where it is not given, that in which the first 25 samples have a median norm of one g. Frame: Android.
     """
 
     def __init__(self, options: CodecOptions, counters: Counters) -> None:
-        self._scale = {
-            Sensor.ACC: G if options.acc_unit == "g" else 1.0,
-            Sensor.GYRO: np.pi / 180 if options.gyro_unit == "deg/s" else 1.0,
-        }
-        self._clocks: dict[str, _Clock] = {}
+        self._options = options
+        self._learned: dict[str, _Learned] = {}
 
     def decode(self, message: Message) -> Sequence[Chunk | Readings]:
         try:
@@ -77,24 +79,51 @@ class GenericCodec:
     def _readings(
         self, device: str, rows: dict[Sensor, list[list[float]]], arrival_s: float
     ) -> Sequence[Readings]:
+        known = self._learned.get(device)
+        if known is None:
+            if len(self._learned) >= MAX_DEVICES:
+                self._learned.pop(next(iter(self._learned)))
+            known = self._learned[device] = _Learned()
         fresh = []
         for sensor, values in rows.items():
             table = np.array(values, np.float64)
-            fresh.append(Readings(device, sensor, table[:, 0], table[:, 1:] * self._scale[sensor], arrival_s))
-        clock = self._clocks.get(device)
-        if clock is None:
-            if len(self._clocks) >= MAX_DEVICES:
-                self._clocks.pop(next(iter(self._clocks)))
-            clock = self._clocks[device] = _Clock(held=[])
-        if clock.unit is None:
-            clock.held += fresh
-            times = np.unique(np.concatenate([r.t for r in clock.held]))
-            if len(times) < 2:
+            fresh.append(Readings(device, sensor, table[:, 0], table[:, 1:], arrival_s))
+        if known.per_s is None:
+            known.held += fresh
+            self._learn(known)
+            if known.per_s is None:
                 return ()
-            clock.unit = _unit(float(np.median(np.diff(times))))
-            fresh, clock.held = clock.held, []
-        per_s = UNITS_PER_S[clock.unit]
-        return [Readings(r.device, r.sensor, r.t / per_s, r.xyz, r.arrival_s) for r in fresh]
+            fresh, known.held = known.held, []
+        per_s, scale = known.per_s, known.scale
+        return [
+            Readings(r.device, r.sensor, r.t / per_s, r.xyz * scale[r.sensor], r.arrival_s) for r in fresh
+        ]
+
+    def _learn(self, known: _Learned) -> None:
+        """Settle the units by what is held, if it is enough."""
+        o = self._options
+        times = np.unique(np.concatenate([r.t for r in known.held]))
+        acc, gyro = (
+            np.concatenate([np.empty((0, 3)), *(r.xyz for r in known.held if r.sensor is sensor)])
+            for sensor in (Sensor.ACC, Sensor.GYRO)
+        )
+        if len(times) < 2 or (o.acc_unit == "auto" and max(len(acc), len(gyro)) < STUDIED):
+            return
+        unit = units.acc_unit(acc, o.acc_scale) if o.acc_unit == "auto" else o.acc_unit
+        if unit is None:
+            norm = units.median_norm(acc)
+            known.held = []
+            raise PayloadError(
+                f"JSON: acceleration has a median norm of {norm:.4g}: set acc_unit for its topic"
+            )
+        turning = units.gyro_unit(gyro, unit) if o.gyro_unit == "auto" else o.gyro_unit
+        known.per_s = UNITS_PER_S[_unit(float(np.median(np.diff(times))))]
+        known.scale = {
+            Sensor.ACC: units.acc_scale(unit, o.acc_scale),
+            Sensor.GYRO: units.gyro_scale(turning, o.gyro_scale),
+        }
+        device = known.held[0].device
+        log.info("%s: acceleration in %s, angular velocity in %s", device, unit, turning)
 
 
 def _is_list_of_samples(found: object) -> bool:

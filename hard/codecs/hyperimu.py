@@ -11,11 +11,10 @@ from typing import Final
 import msgspec
 import numpy as np
 
-from hard.codecs import CodecOptions, PayloadError, safe_name
+from hard.codecs import AXES, CodecOptions, PayloadError, safe_name
 from hard.stats import Counters
 from hard.types import Chunk, HardError, Message, Readings, Sensor
 
-COLUMNS: Final = ("t", "ax", "ay", "az", "gx", "gy", "gz")
 _NAMED: Final = (("Accelerometer", Sensor.ACC), ("Gyroscope", Sensor.GYRO), ("Gravity", Sensor.GRAVITY))
 _CSV: Final = ((("ax", "ay", "az"), Sensor.ACC), (("gx", "gy", "gz"), Sensor.GYRO))
 
@@ -24,9 +23,11 @@ class HyperImuCodec:
     """`columns` names the CSV's values from the left, any other name being left out; default t, acc, gyro."""
 
     def __init__(self, options: CodecOptions, counters: Counters) -> None:
-        self._columns = {name: i for i, name in enumerate(options.columns or COLUMNS)}
+        columns = options.columns or ("t", *AXES)
+        self._length = len(columns)
+        self._columns: dict[str, int] = {name: i for i, name in enumerate(columns)}
         if "t" not in self._columns:
-            raise HardError(f"columns {', '.join(self._columns)}: t is missing, HyperIMU's timestamp")
+            raise HardError(f"columns {', '.join(columns)}: t is missing, HyperIMU's timestamp")
 
     def decode(self, message: Message) -> Sequence[Chunk | Readings]:
         device = safe_name(message.topic.rpartition("/")[2])
@@ -66,7 +67,5 @@ class HyperImuCodec:
         except ValueError:
             raise PayloadError(f"HyperIMU: {payload[:20]!r}; expected numbers separated by commas") from None
         except IndexError:
-            raise PayloadError(
-                f"HyperIMU: {len(row)} values, but `columns` names {len(self._columns)}"
-            ) from None
+            raise PayloadError(f"HyperIMU: {len(row)} values, but `columns` names {self._length}") from None
         return t_ms, values

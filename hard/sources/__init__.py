@@ -2,12 +2,62 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
+
+from hard.registry import SOURCES, make_codec, resolve
+
+if TYPE_CHECKING:
+    from hard.broker import Broker
+    from hard.codecs import Codec
+    from hard.config import SourcesSettings
+    from hard.handoff import Inbox
+    from hard.stats import Counters
 
 
 class Source(Protocol):
-    """Constructors assign, `start` acts, `stop` is idempotent."""
+    """Constructors assign, `start` acts, `stop` is idempotent.
+
+    Constructed with its section of the settings (None for sources of other packages), the broker connection,
+    the inbox and the counters.
+    """
 
     def start(self) -> None: ...
 
     def stop(self) -> None: ...
+
+
+def build(
+    settings: SourcesSettings, broker: Broker, inbox: Inbox, counters: Counters
+) -> tuple[list[Source], list[tuple[str, Codec]]]:
+    """The enabled sources, and for the router which codec reads which topics; imports only those."""
+    sections = {"mqtt": settings.mqtt, "serial": settings.serial}
+    sources: dict[str, Source] = {}
+    for name in settings.enabled:
+        sources[name] = resolve("sources", SOURCES, name)(sections.get(name), broker, inbox, counters)
+    codecs: list[tuple[str, Codec]] = []
+    if "serial" in sources:
+        from hard.sources.serial import SerialSource
+
+        source = sources["serial"]
+        assert isinstance(source, SerialSource)
+        ports = source.ports.items()
+        codecs += [(f"serial/{device}", make_codec("csv-lines", port, counters)) for device, port in ports]
+    if "mqtt" in sources:
+        codecs += [(t.filter, make_codec(t.codec, t, counters)) for t in settings.mqtt.topics]
+    return list(sources.values()), codecs
+
+
+def describe(settings: SourcesSettings, prefix: str, url: str) -> list[str]:
+    """How to connect something to these sources, for the person who started them."""
+    out: list[str] = []
+    if "mqtt" in settings.enabled:
+        out += [
+            f"connect a phone: broker {url}, topic {prefix}/<name>/imu, native format, or JSON such as",
+            '  {"t": 0.0, "rate": 50, "samples": [[ax, ay, az, gx, gy, gz], ...]}   in s, m/s², rad/s',
+        ]
+    if "serial" in settings.enabled:
+        from hard.sources.ports import by_device
+
+        ports = by_device(settings.serial).items()
+        out += [f"serial board {device}: {port.port} at {port.baud} baud" for device, port in ports]
+    return out
