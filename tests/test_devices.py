@@ -10,7 +10,7 @@ from rich.console import Console
 from serial.tools import list_ports
 
 from conftest import Hard
-from hard.config import LineSettings, PortSettings, SerialSourceSettings, load_settings
+from hard.config import PortSettings, SerialSourceSettings, load_settings
 from hard.devices import Found, FoundCamera, FoundPort, find, found_cameras, show
 from hard.sources.ports import by_device, device_name, stable_names
 from hard.types import HardError
@@ -47,7 +47,7 @@ def test_each_port_has_its_own_settings(tmp_path: Path) -> None:
     first, leg = by_device(load_settings(file).sources.serial, {}).values()
     assert (first.acc_unit, first.baud, first.columns) == ("g", 115200, ())
     assert (leg.acc_unit, leg.baud, leg.columns[-1]) == ("auto", 9600, "-")
-    assert isinstance(leg, LineSettings)
+    assert isinstance(leg, CodecOptions)
 
 
 @pytest.mark.parametrize(

@@ -34,14 +34,13 @@ class CodecOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     gyro_scale: Annotated[float, Meta(gt=0)] = 131.0  # counts of one deg/s
 
     def __post_init__(self) -> None:
-        named = [c for c in self.columns if c not in ("t", "-")]
-        if self.columns and (named.count("ax") != 1 or sorted(named) not in (sorted(AXES), sorted(AXES[:3]))):
+        named = sorted(c for c in self.columns if c not in ("t", "-"))
+        fits = named in (sorted(AXES), sorted(AXES[:3])) and self.columns.count("t") <= 1
+        if self.columns and not fits:
             raise ValueError(
                 "Columns name each of ax, ay, az once, likewise gx, gy, gz or none of them, t at most once, "
                 "and - for the rest"
             )
-        if self.columns.count("t") > 1:
-            raise ValueError("Columns name t more than once")
 
 
 class Codec(Protocol):
