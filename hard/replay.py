@@ -7,8 +7,9 @@ import threading
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
+from hard.address import BrokerUrl
 from hard.app import Stop
-from hard.broker import Broker, BrokerUrl
+from hard.broker import Broker
 from hard.engine import good_name
 from hard.phones import play
 from hard.recordings import Recording

@@ -17,10 +17,10 @@ MODULES = sorted((ROOT / "hard").rglob("*.py"))
 LAYERS = [
     {"types"},
     {"dsp", "codecs", "handoff", "stats", "smoothing", "config", "card", "log", "recordings", "synthetic"},
-    {"stream"},
+    {"stream", "address", "retained"},
     {"imu", "model", "broker", "registry"},
     {"recognizer", "embedded", "sources", "sinks", "phones", "nets"},
-    {"engine", "table", "datasets"},
+    {"engine", "table", "datasets", "welcome"},
     {"app"},
     {"replay", "watch"},
     {"cli"},
