@@ -118,7 +118,19 @@ def tls_context(url: BrokerUrl) -> ssl.SSLContext:
             raise HardError(
                 f"{name}: {url.key or url.cert}: {why}; expected an unencrypted private key of {url.cert}"
             ) from None
+    context.sslsocket_class = _TlsSocket
     return context
+
+
+class _TlsSocket(ssl.SSLSocket):
+    """Closed where the handshake fails: paho forgets such a socket, open."""
+
+    def do_handshake(self, block: bool = False) -> None:
+        try:
+            super().do_handshake(block)
+        except OSError:
+            self.close()
+            raise
 
 
 def _readable(path: str, name: str) -> None:
@@ -142,16 +154,19 @@ def _secret(path: Path, name: str) -> str:
     return text
 
 
-def explain_failure(error: OSError | None) -> str:
+def explain_failure(error: OSError | None, tls: bool) -> str:
     """Why there was no connection at all, and what to do about it, for the log."""
     if isinstance(error, ssl.SSLCertVerificationError):
         why = f"the broker's certificate is not accepted: {error.verify_message}"
         if "mismatch" in error.verify_message:
             return f"{why}; name the broker as its certificate does"
         return f"{why}; set broker.tls.ca to the certificate of the CA that signed it"
-    if isinstance(error, ssl.SSLError):
-        return f"cannot connect: TLS: {error.reason or error.strerror}; a port without TLS is mqtt://"
-    return f"cannot connect: {error.strerror or error}" if error else "cannot connect"
+    if error is None:
+        return "cannot connect"
+    why = f"cannot connect: {error.strerror or error}"
+    if isinstance(error, ssl.SSLError | ConnectionResetError) and tls:  # it does not know our greeting
+        return f"{why}; a port without TLS is mqtt://"
+    return why
 
 
 def explain_refusal(code: int, reason: str, url: BrokerUrl) -> str:

@@ -71,6 +71,7 @@ class Broker:
         self._waiting_lock = threading.Lock()
         self._answer = ""  # what the broker said on this connection: nothing yet, "refused" or "online"
         self._troubles: set[str] = set()  # logged in this outage
+        self.refusal: str | None = None  # why the broker last said no
         self._started = False
         protocol = MQTTProtocolVersion.MQTTv5 if url.mqtt5 else MQTTProtocolVersion.MQTTv311
         client_id = f"hard-{secrets.token_hex(4)}"
@@ -160,8 +161,7 @@ class Broker:
         ending.join(STOP_S)
 
     def _say(self, state: str, wait_s: float = 0.0) -> None:
-        if not self._presence:
-            return
+        assert self._presence
         with self._waiting_lock:
             self._waiting += 1
         info = self._client.publish(self._presence, state, qos=1, retain=True)
@@ -189,12 +189,14 @@ class Broker:
     ) -> None:
         if reason.is_failure:
             self._answer = "refused"
-            self._complain(explain_refusal(reason.value, str(reason), self.url))
+            self.refusal = explain_refusal(reason.value, str(reason), self.url)
+            self._complain(self.refusal)
             return
         self._answer = "online"
         self._troubles.clear()
         log.info("connected to %s", self.url)
-        self._say("online")
+        if self._presence:
+            self._say("online")
         if self._filters:
             _, mid = client.subscribe(list(self._filters.items()))
             self._pending = {mid} if mid is not None else set()
@@ -222,7 +224,7 @@ class Broker:
         self._retained.pump(self._send, self._max_queued // 2 - self._waiting)
 
     def _connect_failed(self, _c: mqtt.Client, _data: object) -> None:
-        self._complain(explain_failure(self._client.trouble))
+        self._complain(explain_failure(self._client.trouble, self.url.tls))
 
     def _disconnected(
         self, _c: mqtt.Client, _data: object, _flags: object, reason: ReasonCode, _p: Properties | None

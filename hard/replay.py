@@ -31,6 +31,8 @@ def replay(recording: Recording, device: str, url: BrokerUrl, prefix: str, speed
         broker.start()
         try:
             if not broker.wait_ready(CONNECT_S):
+                if broker.refusal:
+                    raise HardError(f"{url}: {broker.refusal}")
                 raise HardError(
                     f"no broker answers at {url}; start one with `hard run`, or name one with --broker"
                 )
