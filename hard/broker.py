@@ -135,8 +135,8 @@ class Broker:
         if not self._send(topic, payload, qos, retain):
             self._counters.add(Drop.NOT_CONNECTED)
             return False
-        if retain:
-            self._retained.sent(topic, payload)
+        if retain and not payload:
+            self._retained.cleared(topic)
         return True
 
     def flush(self, timeout_s: float) -> bool:
@@ -154,19 +154,12 @@ class Broker:
         if self._client.is_connected():
             self.flush(0.5)
             if self._presence:
-                self._say("stopped", 0.5)
+                self._send(self._presence, b"stopped", 1)
+                self.flush(0.5)
         self._client.disconnect()
         ending = threading.Thread(target=self._client.loop_stop, daemon=True)
         ending.start()  # it joins paho's thread, which may hang on a frozen connection
         ending.join(STOP_S)
-
-    def _say(self, state: str, wait_s: float = 0.0) -> None:
-        assert self._presence
-        with self._waiting_lock:
-            self._waiting += 1
-        info = self._client.publish(self._presence, state, qos=1, retain=True)
-        if wait_s and info.rc == mqtt.MQTT_ERR_SUCCESS:
-            info.wait_for_publish(wait_s)
 
     def _send(self, topic: str, payload: bytes, qos: int, retain: bool = True) -> bool:
         with self._waiting_lock:
@@ -196,7 +189,7 @@ class Broker:
         self._troubles.clear()
         log.info("connected to %s", self.url)
         if self._presence:
-            self._say("online")
+            self._send(self._presence, b"online", 1)
         if self._filters:
             _, mid = client.subscribe(list(self._filters.items()))
             self._pending = {mid} if mid is not None else set()
@@ -214,13 +207,12 @@ class Broker:
             self._is_ready()
 
     def _is_ready(self) -> None:
-        """By now paho has sent again what was under way when the connection broke: ours is the newest."""
-        self._retained.renew()
+        self._retained.renew()  # paho has repeated by now what the loss interrupted: ours is the newest
         self._renew()
         self._ready.set()
 
     def _renew(self) -> None:
-        """Retained state goes out beside the labels, in at most half of the queue."""
+        # beside the labels, in at most half of the queue
         self._retained.pump(self._send, self._max_queued // 2 - self._waiting)
 
     def _connect_failed(self, _c: mqtt.Client, _data: object) -> None:

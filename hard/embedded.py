@@ -25,6 +25,7 @@ log = logging.getLogger(__name__)
 HOST: Final = "127.0.0.1"
 START_S: Final = 5.0
 STOP_S: Final = 2.0
+MIN_PASSWORD: Final = 8  # characters, as embedded.password
 _PR_SET_PDEATHSIG: Final = 1
 _TYPED: Final = "abcdefghjkmnpqrstuvwxyz23456789"
 """What a person reads from a screen and types into a phone: no l or 1, no i, no o or 0."""
@@ -50,10 +51,16 @@ def embedded_address(settings: EmbeddedSettings, state_dir: Path) -> BrokerUrl:
 
 
 def lan_password(settings: EmbeddedSettings, state_dir: Path) -> str:
-    """The configured password, the one kept in the state folder, or a new one, kept there."""
+    """The configured password, the one kept in the state folder, or a new one, kept there.
+
+    nats-server takes what begins with $2a$ for a hash, and does not know JSON's escapes of control
+    characters.
+    """
+    if not settings.username.isprintable():
+        raise HardError("embedded.username: expected printable characters")
     if settings.password is not None:
-        if settings.password.startswith("$"):
-            raise HardError("embedded.password: must not start with $, which nats-server takes for a hash")
+        if settings.password.startswith("$") or not settings.password.isprintable():
+            raise HardError("embedded.password: expected printable characters, not $ as the first")
         return settings.password
     kept = password_file(state_dir)
     if kept.exists():
@@ -184,9 +191,12 @@ def _write_private(path: Path, text: str) -> None:
 
 def _read(path: Path) -> str:
     try:
-        return path.read_text("utf-8").strip()
-    except OSError as e:
-        raise HardError(f"{path}: {e.strerror}") from None
+        text = path.read_text("utf-8").strip()
+    except (OSError, UnicodeDecodeError) as e:
+        raise HardError(f"{path}: {e.strerror if isinstance(e, OSError) else 'not UTF-8 text'}") from None
+    if len(text) < MIN_PASSWORD:  # an empty one would open the broker to everybody
+        raise HardError(f"{path}: holds no password; delete it, and `hard run` makes another")
+    return text
 
 
 def _binary() -> str:

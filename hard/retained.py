@@ -27,10 +27,10 @@ class Retained:
             if len(self._newest) > self._max_topics:
                 self._newest.popitem(last=False)
 
-    def sent(self, topic: str, payload: bytes) -> None:
-        """An empty payload that went out has cleared its topic: nothing is left to renew."""
+    def cleared(self, topic: str) -> None:
+        """The empty payload that clears a topic went out: nothing is left to renew."""
         with self._lock:
-            if not payload and self._newest.get(topic, (b"?", 0))[0] == b"":
+            if self._newest.get(topic, (b"?", 0))[0] == b"":
                 del self._newest[topic]
 
     def renew(self) -> None:
@@ -51,7 +51,8 @@ class Retained:
                 room -= 1
                 if not publish(topic, *newest):
                     return
-                self.sent(topic, newest[0])
+                if not newest[0]:
+                    self.cleared(topic)
                 newest, before = self._newest.get(topic), newest
                 if newest is before:
                     break

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import signal
+import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -42,11 +43,9 @@ def connect(port: int, caplog: pytest.LogCaptureFixture) -> Iterator[Connect]:
 def says(caplog: pytest.LogCaptureFixture, port: int) -> Callable[[str], None]:
     """Wait for a line of the log, and forget what came before it."""
 
-    def wait(text: str, host: str = "127.0.0.1", scheme: str = "mqtt") -> None:
-        line = text.replace("URL", f"{scheme}://{host}:{port}")
-        wait_for(
-            lambda: any(m.startswith(line) for m in caplog.messages), 20, f"{line!r} in {caplog.messages}"
-        )
+    def wait(text: str, host: str = "127.0.0.1", scheme: str = "mqtt", end: str = "") -> None:
+        start = text.replace("URL", f"{scheme}://{host}:{port}")
+        wait_for(lambda: any(m.startswith(start) and m.endswith(end) for m in caplog.messages), 20, start)
         caplog.clear()
 
     return wait
@@ -171,6 +170,7 @@ def test_tls_with_ones_own_ca(server: Mosquitto, connect: Connect, says, authori
     assert broker.wait_ready(10)
     assert broker.publish("a", b"1", qos=1)
     assert broker.flush(5)
+    assert broker._client.socket().getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
 
 def test_a_broker_of_another_ca_is_not_trusted(

@@ -68,9 +68,19 @@ def test_any_password_reaches_nats_server_as_it_is(tmp_path: Path, port: int, pa
         broker.stop()
 
 
-def test_a_password_that_nats_server_takes_for_a_hash_is_refused(tmp_path: Path, port: int) -> None:
-    with pytest.raises(HardError, match=r"embedded\.password: must not start with \$"):
-        EmbeddedBroker(EmbeddedSettings(port, "lan", "hard", "$2a$11$xxx"), tmp_path)
+@pytest.mark.parametrize("password", ["$2a$11$xxx", "tab\tinside"])
+def test_a_password_that_nats_server_would_misread_is_refused(
+    tmp_path: Path, port: int, password: str
+) -> None:
+    with pytest.raises(HardError, match=r"embedded\.password: expected printable characters, not \$ as"):
+        EmbeddedBroker(EmbeddedSettings(port, "lan", "hard", password), tmp_path)
+
+
+def test_a_truncated_password_file_does_not_open_the_broker(tmp_path: Path, port: int) -> None:
+    (tmp_path / "broker").mkdir()
+    (tmp_path / "broker/password").write_text("\n")
+    with pytest.raises(HardError, match="holds no password; delete it"):
+        EmbeddedBroker(EmbeddedSettings(port, "lan"), tmp_path)
 
 
 def test_loopback_has_no_password(tmp_path: Path, port: int) -> None:

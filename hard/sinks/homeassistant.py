@@ -81,7 +81,8 @@ class HomeAssistantSink:
             announced = list(self._announced.items())
         for device, payload in announced:
             self._publish(device, payload)
-        log.info("announced %d device(s) to Home Assistant again", len(announced))
+        if announced:
+            log.info("announced %d device(s) to Home Assistant again", len(announced))
 
     def _add(self, device: str, model: str) -> None:
         if device in self._settings.exclude:
