@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import signal
 import socket
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from certificates import Authority
-from conftest import Mosquitto, wait_for
+from conftest import Hard, Mosquitto, wait_for
 from hard.broker import Broker, BrokerUrl
 from hard.stats import Counters, Drop
 from test_daemon import Subscriber
@@ -276,3 +277,34 @@ def test_a_topic_cleared_while_the_broker_was_away_is_cleared(server: Mosquitto)
     finally:
         other.broker.stop()
         broker.stop()
+
+
+def test_the_daemon_gets_through_every_trouble_and_says_so(hard: Hard, server: Mosquitto) -> None:
+    """Absent, then refusing, then there, then dead and back: all in one run, in the lines on stderr."""
+    environ = {
+        "HARD__BROKER__URL": f"mqtt://127.0.0.1:{server.port}",
+        "HARD__BROKER__USERNAME": "hard",
+        "HARD__BROKER__PASSWORD": "0123",
+    }
+    process = hard.start("run", "--simulate", "1", "--for", "90", **environ)  # the lines end in any case
+    assert process.stderr
+    lines = iter(process.stderr.readline, "")
+
+    def said(text: str) -> bool:
+        return any(f"WARNING mqtt://127.0.0.1:{server.port}: {text}" in line for line in lines)
+
+    assert said("cannot connect: Connection refused; trying again every 1 to 30 s")
+    locked = server.set_password("hard", "another")
+    server.start(locked)
+    assert said("refused user 'hard': Not authorized; check broker.username and the password")
+    server.set_password("hard", "0123")
+    assert any("connected to" in line for line in lines)
+    server.kill()
+    assert said("connection lost; trying again every 1 to 30 s")
+    server.start()
+    assert any("connected to" in line for line in lines)
+    assert json.loads(seen(server.port, "hard/synthetic-1/activity"))["device"] == "synthetic-1"
+    assert seen(server.port, "hard/status") == b"online"
+    process.terminate()
+    process.communicate(timeout=20)
+    assert process.returncode == 0
