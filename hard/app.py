@@ -18,17 +18,19 @@ from rich.live import Live
 
 from hard import __version__
 from hard import log as logs
-from hard.broker import Broker, BrokerUrl, parse_url
+from hard.address import BrokerUrl, address
+from hard.broker import Broker
 from hard.config import Settings
-from hard.embedded import EmbeddedBroker
+from hard.embedded import EmbeddedBroker, password_file
 from hard.handoff import Board, Inbox
 from hard.phones import Simulator
 from hard.registry import SINKS, resolve
-from hard.sources import build, describe
+from hard.sources import build
 from hard.stats import Counters
 from hard.synthetic import NAME
 from hard.table import render
 from hard.types import HardError
+from hard.welcome import welcome
 
 log = logging.getLogger(__name__)
 
@@ -84,7 +86,8 @@ def run(settings: Settings, *, simulate: int = 0, for_s: float | None = None) ->
     with stop.on_signals(), contextlib.ExitStack() as stack:
         daemon = _start(settings, simulate, stop, stack)
         log.info("ready in %.1f s: %s", time.monotonic() - began_s, daemon.summary)
-        _announce(console, settings, daemon.url)
+        kept = password_file(state_dir(settings))
+        console.print(welcome(settings, daemon.url, kept), markup=False, highlight=False, soft_wrap=True)
         end_s = None if for_s is None else time.monotonic() + for_s
         if console.is_terminal:
             show(
@@ -134,12 +137,12 @@ def _start(settings: Settings, simulate: int, stop: Stop, stack: contextlib.Exit
     counters = Counters()
     embedded: EmbeddedBroker | None = None
     if settings.broker.url is None:
-        embedded = EmbeddedBroker(settings.embedded.port, state_dir(settings))
+        embedded = EmbeddedBroker(settings.embedded, state_dir(settings))
         embedded.start()
         stack.callback(embedded.stop)
         url = embedded.url
     else:
-        url = parse_url(settings.broker.url)
+        url = address(settings.broker.url, settings.broker, os.environ)
     from hard.engine import Engine  # after the broker's child runs: torch takes a second to import
     from hard.imu import Limits
     from hard.model import load_model
@@ -169,10 +172,18 @@ def _start(settings: Settings, simulate: int, stop: Stop, stack: contextlib.Exit
         inbox, Router(codecs), recognizer, History(model.card.name, model.card.sha256[:12]), sinks, counters,
         tick_s=e.tick_ms / 1000, max_age_s=e.max_age_s,
     )  # fmt: skip
+    if settings.homeassistant.enabled:
+        announcer = resolve("sinks", SINKS, "homeassistant")(
+            settings.homeassistant, settings.output, broker, model.card.labels
+        )
+        announcer.start()
+        sinks.append(announcer)
     for source in sources:
         source.start()
     broker.start()
     stack.callback(broker.stop)
+    if simulate and settings.homeassistant.enabled:
+        stack.callback(announcer.remove, [NAME.format(n + 1) for n in range(simulate)])
     for n in range(simulate):  # nobody wants retained labels of people who do not exist
         topic = f"{prefix}/{NAME.format(n + 1)}/activity"
         stack.callback(broker.publish, topic, b"", retain=True)
@@ -254,19 +265,6 @@ def _nap(end_s: float | None, most_s: float) -> float:
 
 def _over(end_s: float | None) -> bool:
     return end_s is not None and time.monotonic() >= end_s
-
-
-def _announce(console: Console, settings: Settings, url: BrokerUrl) -> None:
-    """How to connect something, and where its labels are."""
-    prefix = settings.output.prefix
-    lines = describe(settings.sources, prefix, str(url))
-    if settings.broker.url is None and "mqtt" in settings.sources.enabled:
-        lines.append(
-            "  (the embedded broker listens on this machine only; for phones on your network run one such\n"
-            "  as mosquitto there, and `hard run --broker mqtt://HOST:1883`)"
-        )
-    lines.append(f"labels: topic {prefix}/<name>/activity, or `hard watch --broker {url}`")
-    console.print("\n".join(lines), markup=False, highlight=False, soft_wrap=True)
 
 
 def state_dir(settings: Settings) -> Path:

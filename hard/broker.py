@@ -1,4 +1,4 @@
-"""The MQTT connection (paho): reconnects for ever, renews subscriptions and presence, bounds what waits."""
+"""The MQTT connection (paho): reconnects for ever, renews subscriptions, presence and retained state."""
 
 from __future__ import annotations
 
@@ -9,62 +9,42 @@ import threading
 import time
 from collections.abc import Callable
 from typing import Final
-from urllib.parse import unquote, urlsplit
 
-import msgspec
 import paho.mqtt.client as mqtt
-from paho.mqtt.enums import CallbackAPIVersion
+from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersion
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
+from hard.address import BrokerUrl, explain_failure, explain_refusal, explain_silence, parse_url, tls_context
+from hard.retained import Retained
 from hard.stats import Counters, Drop
-from hard.types import HardError
+
+__all__ = ["Broker", "BrokerUrl", "OnMessage", "parse_url"]
 
 log = logging.getLogger(__name__)
 
 OnMessage = Callable[[str, bytes], None]
-SCHEMES: Final = {"mqtt": 1883, "mqtts": 8883}
 MAX_BACKOFF_S: Final = 30
 STOP_S: Final = 1.0
+MAX_TROUBLES: Final = 8  # kinds of trouble logged in one outage
 
 
-class BrokerUrl(msgspec.Struct, frozen=True):
-    """Where a broker is. `str()` leaves the password out."""
+class _Client(mqtt.Client):
+    """paho's client, which reports a failed connection without its reason; this one keeps it."""
 
-    host: str
-    port: int
-    tls: bool = False
-    username: str | None = None
-    password: str | None = None
+    trouble: OSError | None = None
 
-    def __str__(self) -> str:
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{'mqtts' if self.tls else 'mqtt'}://{host}:{self.port}"
-
-
-def parse_url(url: str) -> BrokerUrl:
-    """mqtt://[user:password@]host[:port] or mqtts://...; HardError says what is wrong, not the password."""
-    try:
-        parts = urlsplit(url if "://" in url else f"mqtt://{url}")
-        host, port = parts.hostname, parts.port
-    except ValueError as e:
-        raise HardError(f"broker URL: {e}; expected mqtt://host:1883") from None
-    if parts.scheme not in SCHEMES:
-        raise HardError(f"broker URL: scheme {parts.scheme!r}; expected one of {', '.join(SCHEMES)}")
-    if not host or parts.path.strip("/") or parts.query or parts.fragment:
-        raise HardError("broker URL: expected mqtt://host:1883, nothing after the port")
-    return BrokerUrl(
-        host,
-        SCHEMES[parts.scheme] if port is None else port,
-        parts.scheme == "mqtts",
-        unquote(parts.username) if parts.username else None,
-        unquote(parts.password) if parts.password else None,
-    )
+    def reconnect(self) -> MQTTErrorCode:
+        try:
+            return super().reconnect()
+        except OSError as e:
+            self.trouble = e
+            raise
 
 
 class Broker:
-    """One MQTT 3.1.1 connection. Constructed, wired and stopped by the main thread; paho's thread runs the
-    callbacks; one other thread (the engine) may publish.
+    """One MQTT connection. Constructed, wired and stopped by the main thread; paho's thread runs the
+    callbacks; any thread may publish.
     """
 
     def __init__(
@@ -84,13 +64,18 @@ class Broker:
         self._filters: dict[str, int] = {}
         self._pending: set[int] = set()  # SUBSCRIBEs not yet acknowledged
         self._on_message: OnMessage | None = None
+        self._on_topic: dict[str, OnMessage] = {}
+        self._retained = Retained()
         self._ready = threading.Event()
         self._waiting = 0  # publishes handed to paho that have not left yet
         self._waiting_lock = threading.Lock()
-        self._failing = False
+        self._answer = ""  # what the broker said on this connection: nothing yet, "refused" or "online"
+        self._troubles: set[str] = set()  # logged in this outage
+        self.refusal: str | None = None  # why the broker last said no
         self._started = False
+        protocol = MQTTProtocolVersion.MQTTv5 if url.mqtt5 else MQTTProtocolVersion.MQTTv311
         client_id = f"hard-{secrets.token_hex(4)}"
-        self._client = mqtt.Client(CallbackAPIVersion.VERSION2, client_id, reconnect_on_failure=True)
+        self._client = _Client(CallbackAPIVersion.VERSION2, client_id, protocol=protocol)
 
     @property
     def connected(self) -> bool:
@@ -98,8 +83,13 @@ class Broker:
 
     def listen(self, filters: dict[str, int], on_message: OnMessage) -> None:
         """Subscribe to topic filters (filter -> QoS) on every connect. `on_message` runs in paho's thread."""
-        self._filters = filters
+        self._filters |= filters
         self._on_message = on_message
+
+    def listen_to(self, topic: str, on_message: OnMessage, qos: int = 1) -> None:
+        """Subscribe to one topic, without wildcards, whose messages go to their own callback."""
+        self._filters[topic] = qos
+        self._on_topic[topic] = on_message
 
     def start(self) -> None:
         """Connect in the background; a broker that is absent is tried again for ever."""
@@ -107,7 +97,9 @@ class Broker:
         if self.url.username is not None:
             client.username_pw_set(self.url.username, self.url.password)
         if self.url.tls:
-            client.tls_set()
+            client.tls_set_context(tls_context(self.url))
+            if self.url.insecure:
+                log.warning("%s: broker.tls.insecure: anyone can pose as this broker", self.url)
         if self._presence:
             client.will_set(self._presence, "offline", qos=1, retain=True)
         client.reconnect_delay_set(1, MAX_BACKOFF_S)
@@ -117,9 +109,8 @@ class Broker:
         client.on_disconnect = self._disconnected
         client.on_subscribe = self._subscribed
         client.on_publish = self._published
-        client.on_socket_open = _no_delay
-        if self._on_message is not None:
-            client.on_message = self._message
+        client.on_socket_open = self._opened
+        client.on_message = self._message
         client.connect_async(self.url.host, self.url.port, self._keepalive_s)
         client.loop_start()
         self._started = True
@@ -129,21 +120,23 @@ class Broker:
         return self._ready.wait(timeout_s)
 
     def publish(self, topic: str, payload: bytes, qos: int = 0, retain: bool = False) -> bool:
-        """Hand over one message; False, and counted, where the broker is away or does not keep up."""
+        """Hand over one message; False, and counted, where the broker is away or does not keep up.
+
+        The newest retained payload of a topic is published again on every connect, also one that got False.
+        """
+        if retain:
+            self._retained.put(topic, payload, qos)
         if not self._client.is_connected():
             self._counters.add(Drop.NOT_CONNECTED)
             return False
         if self._waiting >= self._max_queued:
             self._counters.add(Drop.OUTBOX_FULL)
             return False
-        with self._waiting_lock:
-            self._waiting += 1
-        info = self._client.publish(topic, payload, qos, retain)
-        if info.rc != mqtt.MQTT_ERR_SUCCESS:
-            with self._waiting_lock:
-                self._waiting -= 1
+        if not self._send(topic, payload, qos, retain):
             self._counters.add(Drop.NOT_CONNECTED)
             return False
+        if retain and not payload:
+            self._retained.cleared(topic)
         return True
 
     def flush(self, timeout_s: float) -> bool:
@@ -161,37 +154,47 @@ class Broker:
         if self._client.is_connected():
             self.flush(0.5)
             if self._presence:
-                self._say("stopped", 0.5)
+                self._send(self._presence, b"stopped", 1)
+                self.flush(0.5)
         self._client.disconnect()
         ending = threading.Thread(target=self._client.loop_stop, daemon=True)
         ending.start()  # it joins paho's thread, which may hang on a frozen connection
         ending.join(STOP_S)
 
-    def _say(self, state: str, wait_s: float = 0.0) -> None:
-        if not self._presence:
-            return
+    def _send(self, topic: str, payload: bytes, qos: int, retain: bool = True) -> bool:
         with self._waiting_lock:
             self._waiting += 1
-        info = self._client.publish(self._presence, state, qos=1, retain=True)
-        if wait_s and info.rc == mqtt.MQTT_ERR_SUCCESS:
-            info.wait_for_publish(wait_s)
+        if self._client.publish(topic, payload, qos, retain).rc == mqtt.MQTT_ERR_SUCCESS:
+            return True
+        with self._waiting_lock:
+            self._waiting -= 1
+        return False
 
     # paho's thread
+
+    def _opened(self, _c: mqtt.Client, _data: object, sock: mqtt.SocketLike) -> None:
+        self._answer = ""
+        assert isinstance(sock, socket.socket)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     def _connected(
         self, client: mqtt.Client, _data: object, _flags: object, reason: ReasonCode, _p: Properties | None
     ) -> None:
         if reason.is_failure:
-            self._complain(f"refused the connection: {reason}")
+            self._answer = "refused"
+            self.refusal = explain_refusal(reason.value, str(reason), self.url)
+            self._complain(self.refusal)
             return
-        self._failing = False
+        self._answer = "online"
+        self._troubles.clear()
         log.info("connected to %s", self.url)
+        if self._presence:
+            self._send(self._presence, b"online", 1)
         if self._filters:
             _, mid = client.subscribe(list(self._filters.items()))
             self._pending = {mid} if mid is not None else set()
         else:
-            self._ready.set()
-        self._say("online")
+            self._is_ready()
 
     def _subscribed(
         self, _c: mqtt.Client, _data: object, mid: int, reasons: list[ReasonCode], _p: Properties | None
@@ -201,10 +204,19 @@ class Broker:
                 log.error("%s refused the subscription to %s: %s", self.url, name, reason)
         self._pending.discard(mid)
         if not self._pending:
-            self._ready.set()
+            self._is_ready()
+
+    def _is_ready(self) -> None:
+        self._retained.renew()  # paho has repeated by now what the loss interrupted: ours is the newest
+        self._renew()
+        self._ready.set()
+
+    def _renew(self) -> None:
+        # beside the labels, in at most half of the queue
+        self._retained.pump(self._send, self._max_queued // 2 - self._waiting)
 
     def _connect_failed(self, _c: mqtt.Client, _data: object) -> None:
-        self._complain("cannot connect")
+        self._complain(explain_failure(self._client.trouble, self.url.tls))
 
     def _disconnected(
         self, _c: mqtt.Client, _data: object, _flags: object, reason: ReasonCode, _p: Properties | None
@@ -212,33 +224,33 @@ class Broker:
         self._ready.clear()
         with self._waiting_lock:
             lost, self._waiting = self._waiting, 0
-        if reason.is_failure:
-            if lost:
-                self._counters.add(Drop.NOT_CONNECTED, lost)
-            self._complain(f"connection lost: {reason}")
+        if not reason.is_failure:
+            return
+        self._counters.add(Drop.NOT_CONNECTED, lost)
+        if self._answer == "online":
+            self._complain("connection lost" + ("" if reason == "Unspecified error" else f": {reason}"))
+        elif self._answer != "refused":
+            self._complain(explain_silence(self.url))
 
     def _complain(self, what: str) -> None:
-        """One line for each outage: paho tries again every 1 to 30 s."""
-        if not self._failing:
+        """One line for each kind of trouble in an outage: paho tries again every 1 to 30 s."""
+        if what not in self._troubles and len(self._troubles) < MAX_TROUBLES:
+            self._troubles.add(what)
             log.warning("%s: %s; trying again every 1 to %d s", self.url, what, MAX_BACKOFF_S)
-        self._failing = True
 
     def _published(
         self, _c: mqtt.Client, _data: object, _mid: int, _reason: ReasonCode, _p: Properties | None
     ) -> None:
         with self._waiting_lock:
-            self._waiting -= 1
+            self._waiting = max(0, self._waiting - 1)  # paho repeats, after a loss, what was counted as lost
+        self._renew()
 
     def _message(self, _c: mqtt.Client, _data: object, message: mqtt.MQTTMessage) -> None:
-        assert self._on_message is not None
         try:
             topic = message.topic
         except UnicodeDecodeError:
             self._counters.add(Drop.BAD_DEVICE)
             return
-        self._on_message(topic, bytes(message.payload))
-
-
-def _no_delay(_c: mqtt.Client, _data: object, sock: mqtt.SocketLike) -> None:
-    assert isinstance(sock, socket.socket)
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        take = self._on_topic.get(topic, self._on_message)
+        if take is not None:
+            take(topic, bytes(message.payload))

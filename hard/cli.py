@@ -18,7 +18,7 @@ from hard.registry import SOURCES, names
 from hard.types import HardError
 
 if TYPE_CHECKING:
-    from hard.broker import BrokerUrl
+    from hard.address import BrokerUrl
     from hard.types import Prediction
 
 USAGE_ERROR = 2
@@ -273,6 +273,10 @@ def _settings(config: Path | None, options: dict[Key, tuple[str, Tree]]) -> Sett
 
 
 def _url(settings: Settings) -> BrokerUrl:
-    from hard.broker import parse_url
+    from hard.address import address
+    from hard.app import state_dir
+    from hard.embedded import embedded_address
 
-    return parse_url(settings.broker.url or f"mqtt://127.0.0.1:{settings.embedded.port}")
+    if settings.broker.url is None:
+        return embedded_address(settings.embedded, state_dir(settings))
+    return address(settings.broker.url, settings.broker, os.environ)

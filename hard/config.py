@@ -18,6 +18,14 @@ from hard.types import HardError
 Tree: TypeAlias = Union[dict[str, "Tree"], list["Tree"], str, int, float, bool, None]  # noqa: UP007
 Key: TypeAlias = tuple[str, ...]
 ENV_PREFIX: Final = "HARD__"
+SECRET: Final[frozenset[Key]] = frozenset(
+    {("broker", "url"), ("broker", "password"), ("embedded", "password")}
+)
+"""Never shown in an error."""
+TEXT: Final[frozenset[Key]] = SECRET | {
+    ("broker", "username"), ("broker", "protocol"), ("embedded", "username")
+}  # fmt: skip
+"""Taken as it stands: a password may look like a number, and `5` is a name here."""
 
 Port = Annotated[int, Meta(ge=1, le=65535)]
 Qos = Annotated[int, Meta(ge=0, le=2)]
@@ -32,14 +40,35 @@ class Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A part of the settings."""
 
 
+class TlsSettings(Section, frozen=True):
+    ca: str | None = None
+    cert: str | None = None
+    key: str | None = None
+    insecure: bool = False
+
+
 class BrokerSettings(Section, frozen=True):
     url: str | None = None
+    username: str | None = None
+    password: str | None = None
+    password_file: str | None = None
+    tls: TlsSettings = TlsSettings()
+    protocol: Literal["3.1.1", "5"] = "3.1.1"
     keepalive_s: Annotated[int, Meta(ge=5, le=65535)] = 30
     max_queued: Count = 10_000
+
+    def __repr__(self) -> str:
+        return "BrokerSettings(...)"  # no password in a traceback
 
 
 class EmbeddedSettings(Section, frozen=True):
     port: Port = 1883
+    listen: Literal["loopback", "lan"] = "loopback"
+    username: Annotated[str, Meta(min_length=1)] = "hard"
+    password: Annotated[str, Meta(min_length=8)] | None = None
+
+    def __repr__(self) -> str:
+        return "EmbeddedSettings(...)"
 
 
 class TopicSettings(CodecOptions, frozen=True, kw_only=True):
@@ -102,6 +131,16 @@ class OutputSettings(Section, frozen=True):
     retain: bool = True
 
 
+class HomeAssistantSettings(Section, frozen=True):
+    enabled: bool = False
+    prefix: TopicPrefix = "homeassistant"
+    birth_topic: TopicPrefix = "homeassistant/status"
+    expire_after_s: Count = 30
+    remove_forgotten: bool = True
+    exclude: tuple[str, ...] = ()
+    max_devices: Count = 500
+
+
 class Settings(Section, frozen=True):
     """Everything `hard run` can be told; config/hard.yaml says what each key means."""
 
@@ -113,6 +152,7 @@ class Settings(Section, frozen=True):
     imu: ImuSettings = ImuSettings()
     engine: EngineSettings = EngineSettings()
     output: OutputSettings = OutputSettings()
+    homeassistant: HomeAssistantSettings = HomeAssistantSettings()
 
 
 def load_settings(
@@ -131,7 +171,7 @@ def load_settings(
     for name, text in sorted((environ or {}).items()):
         if name.startswith(ENV_PREFIX):
             key = tuple(name[len(ENV_PREFIX) :].lower().split("__"))
-            _put(tree, key, _scalar(name, text), name)
+            _put(tree, key, _text(text) if key in TEXT else _scalar(name, text), name)
             origins.update((key[:i], name) for i in range(1, len(key) + 1))
     for key, (option, value) in (options or {}).items():
         _put(tree, key, value, option)
@@ -155,7 +195,10 @@ def _read(path: Path) -> tuple[dict[str, Tree], dict[Key, str]]:
         raise HardError(f"{path}: not UTF-8 text") from None
     except yaml.MarkedYAMLError as e:
         line = e.problem_mark.line + 1 if e.problem_mark else 1
-        raise HardError(f"{path}:{line}: not YAML: {e.problem or e.context}") from None
+        problem = re.sub(
+            r"'[^'<][^']+'", "...", e.problem or e.context or ""
+        )  # may quote a value: a password
+        raise HardError(f"{path}:{line}: not YAML: {problem}") from None
     if node is None:
         return {}, origins
     if not isinstance(node, yaml.MappingNode):
@@ -185,6 +228,8 @@ def _build(node: yaml.Node, key: Key, path: Path, origins: dict[Key, str]) -> Tr
             origins[(*key, str(i))] = f"{path}:{item.start_mark.line + 1}"
             items.append(_build(item, (*key, str(i)), path, origins))
         return items
+    if key in TEXT and isinstance(node, yaml.ScalarNode) and not node.tag.endswith(":null"):
+        return str(node.value)
     value_: Tree = yaml.SafeLoader("").construct_object(node)
     return value_
 
@@ -193,8 +238,12 @@ def _scalar(name: str, text: str) -> Tree:
     try:
         value: Tree = yaml.safe_load(text)
     except yaml.YAMLError:
-        raise HardError(f"{name}: {text!r} is not a YAML value") from None
+        raise HardError(f"{name}: not a YAML value; put it in quotes") from None
     return value
+
+
+def _text(text: str) -> Tree:
+    return None if text in ("", "null") else text
 
 
 def _put(tree: dict[str, Tree], key: Key, value: Tree, origin: str) -> None:
@@ -229,7 +278,7 @@ def _explain(message: str, tree: Tree, origins: Mapping[Key, str], path: Path | 
         what = what[0].lower() + what[1:].replace("`", "")
         choices = get_args(_type_at(key)) if "enum value" in what else ()
         what = f"expected one of {', '.join(choices)}" if choices else what
-        if not isinstance(found, dict | list):
+        if not isinstance(found, dict | list) and not any(s[: len(key)] == key for s in SECRET):
             what += f" (it is {found!r})"
     place = next((origins[key[:i]] for i in range(len(key), 0, -1) if key[:i] in origins), str(path))
     return f"{place}: {'.'.join(key)}: {what}"

@@ -1,4 +1,4 @@
-"""The broker started when none is configured: nats-server's MQTT gateway, a child process on loopback."""
+"""The broker started when none is configured: nats-server's MQTT gateway, a child process of ours."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import ctypes
 import json
 import logging
 import os
+import secrets
 import shutil
 import signal
 import socket
@@ -15,7 +16,8 @@ import time
 from pathlib import Path
 from typing import Final
 
-from hard.broker import BrokerUrl
+from hard.address import BrokerUrl
+from hard.config import EmbeddedSettings
 from hard.types import HardError
 
 log = logging.getLogger(__name__)
@@ -23,14 +25,76 @@ log = logging.getLogger(__name__)
 HOST: Final = "127.0.0.1"
 START_S: Final = 5.0
 STOP_S: Final = 2.0
+MIN_PASSWORD: Final = 8  # characters, as embedded.password
 _PR_SET_PDEATHSIG: Final = 1
+_TYPED: Final = "abcdefghjkmnpqrstuvwxyz23456789"
+"""What a person reads from a screen and types into a phone: no l or 1, no i, no o or 0."""
+
+
+def password_file(state_dir: Path) -> Path:
+    return state_dir / "broker" / "password"
+
+
+def embedded_address(settings: EmbeddedSettings, state_dir: Path) -> BrokerUrl:
+    """The embedded broker as clients on this machine reach it.
+
+    The password that a daemon on the LAN made is taken from its state folder, also where our own settings
+    do not say `lan`: the daemon may have been told in another shell.
+    """
+    password = settings.password
+    kept = password_file(state_dir)
+    if password is None and kept.exists():
+        password = _read(kept)
+    if settings.listen == "lan" and password is None:
+        raise HardError(f"{kept}: no such file; start `hard run` first, or set embedded.password")
+    return BrokerUrl(HOST, settings.port, username=settings.username if password else None, password=password)
+
+
+def lan_password(settings: EmbeddedSettings, state_dir: Path) -> str:
+    """The configured password, the one kept in the state folder, or a new one, kept there.
+
+    nats-server takes what begins with $2a$ for a hash, and does not know JSON's escapes of control
+    characters.
+    """
+    if not settings.username.isprintable():
+        raise HardError("embedded.username: expected printable characters")
+    if settings.password is not None:
+        if settings.password.startswith("$") or not settings.password.isprintable():
+            raise HardError("embedded.password: expected printable characters, not $ as the first")
+        return settings.password
+    kept = password_file(state_dir)
+    if kept.exists():
+        return _read(kept)
+    # 16 of 31 characters: 79 bits
+    password = "-".join("".join(secrets.choice(_TYPED) for _ in range(4)) for _ in range(4))
+    try:
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        _write_private(kept, password + "\n")
+    except OSError as e:
+        raise HardError(f"{kept}: {e.strerror}; set state_dir to a folder that can be written") from None
+    return password
+
+
+def lan_host() -> str:
+    """The address under which others on the network reach this machine."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("192.0.2.1", 9))  # sends nothing: only asks which interface would be taken
+            return str(probe.getsockname()[0])
+        except OSError:
+            return socket.gethostname()
 
 
 class EmbeddedBroker:
-    """nats-server as a child that ends with us. Owner: the main thread."""
+    """nats-server as a child that ends with us; on the LAN it wants user and password. Owner: main thread."""
 
-    def __init__(self, port: int, state_dir: Path) -> None:
-        self.url = BrokerUrl(HOST, port)
+    def __init__(self, settings: EmbeddedSettings, state_dir: Path) -> None:
+        self.lan = settings.listen == "lan"
+        password = lan_password(settings, state_dir) if self.lan else None
+        self.url = BrokerUrl(
+            HOST, settings.port, username=settings.username if self.lan else None, password=password
+        )
+        self._bind = "0.0.0.0" if self.lan else HOST
         self._state = state_dir / "broker"
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -41,7 +105,7 @@ class EmbeddedBroker:
         try:
             self._state.mkdir(parents=True, exist_ok=True)
             config = self._state / "nats.conf"
-            config.write_text(self._config(), "utf-8")
+            _write_private(config, self._config())
             output = (self._state / "nats.log").open("wb")
         except OSError as e:
             raise HardError(
@@ -57,7 +121,8 @@ class EmbeddedBroker:
                 preexec_fn=_die_with_parent if sys.platform == "linux" else None,
             )
         self._wait_until_up(self._process)
-        log.info("embedded broker at %s, store in %s", self.url, self._state)
+        where = " and on the network" if self.lan else ""
+        log.info("embedded broker at %s%s, store in %s", self.url, where, self._state)
 
     @property
     def alive(self) -> bool:
@@ -80,25 +145,26 @@ class EmbeddedBroker:
         return lines[-1] if lines else "no output"
 
     def _config(self) -> str:
-        # nats-server's configuration is a superset of JSON
-        return json.dumps(
-            {
-                "server_name": "hard",
-                "listen": f"{HOST}:-1",  # NATS' own protocol: any free port
-                "jetstream": {"store_dir": str(self._state / "store"), "max_file_store": 1 << 28},
-                "mqtt": {"listen": f"{HOST}:{self.url.port}"},
-                "max_payload": 1 << 20,
-            }
-        )
+        config: dict[str, object] = {
+            "server_name": "hard",
+            "listen": f"{HOST}:-1",  # NATS' own protocol: any free port
+            "jetstream": {"store_dir": str(self._state / "store"), "max_file_store": 1 << 28},
+            "mqtt": {"listen": f"{self._bind}:{self.url.port}"},
+            "max_payload": 1 << 20,
+        }
+        if self.lan:  # holds for MQTT too
+            config["authorization"] = {"user": self.url.username, "password": self.url.password}
+        # nats-server's configuration is a superset of JSON, but for \u escapes
+        return json.dumps(config, ensure_ascii=False)
 
     def _require_free_port(self) -> None:
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
-                probe.bind((HOST, self.url.port))
+                probe.bind((self._bind, self.url.port))
             except OSError as e:
                 raise HardError(
-                    f"port {self.url.port} on {HOST}: {e.strerror}; use the broker that is there with "
+                    f"port {self.url.port} on {self._bind}: {e.strerror}; use the broker that is there with "
                     f"--broker {self.url}, or another port with HARD__EMBEDDED__PORT={self.url.port + 1000}"
                 ) from None
 
@@ -114,6 +180,23 @@ class EmbeddedBroker:
                 time.sleep(0.01)
         self.stop()
         raise HardError(f"nats-server does not answer on {self.url} after {START_S:g} s: {self.last_words()}")
+
+
+def _write_private(path: Path, text: str) -> None:
+    """A file that others cannot read, not even while it is written."""
+    path.unlink(missing_ok=True)
+    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
+        file.write(text)
+
+
+def _read(path: Path) -> str:
+    try:
+        text = path.read_text("utf-8").strip()
+    except (OSError, UnicodeDecodeError) as e:
+        raise HardError(f"{path}: {e.strerror if isinstance(e, OSError) else 'not UTF-8 text'}") from None
+    if len(text) < MIN_PASSWORD:  # an empty one would open the broker to everybody
+        raise HardError(f"{path}: holds no password; delete it, and `hard run` makes another")
+    return text
 
 
 def _binary() -> str:

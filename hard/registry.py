@@ -29,6 +29,7 @@ SOURCES: Final[Mapping[str, str]] = {
 SINKS: Final[Mapping[str, str]] = {
     "mqtt": "hard.sinks.mqtt:MqttSink",
     "board": "hard.sinks.board:BoardSink",
+    "homeassistant": "hard.sinks.homeassistant:HomeAssistantSink",
 }
 
 

@@ -7,8 +7,9 @@ import threading
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
+from hard.address import BrokerUrl
 from hard.app import Stop
-from hard.broker import Broker, BrokerUrl
+from hard.broker import Broker
 from hard.codecs import good_name
 from hard.phones import play
 from hard.recordings import Recording
@@ -30,6 +31,8 @@ def replay(recording: Recording, device: str, url: BrokerUrl, prefix: str, speed
         broker.start()
         try:
             if not broker.wait_ready(CONNECT_S):
+                if broker.refusal:
+                    raise HardError(f"{url}: {broker.refusal}")
                 raise HardError(
                     f"no broker answers at {url}; start one with `hard run`, or name one with --broker"
                 )

@@ -8,8 +8,9 @@ import time
 from rich.console import Console, RenderableType
 
 from hard import log as logs
+from hard.address import BrokerUrl
 from hard.app import Stop, show
-from hard.broker import Broker, BrokerUrl
+from hard.broker import Broker
 from hard.handoff import Board
 from hard.sinks.board import BoardSink
 from hard.sinks.payload import decode

@@ -77,12 +77,59 @@ def wait_for(condition, timeout_s: float = 15.0, what: str = "the condition"):
     return value
 
 
-def start_mosquitto(folder: Path, port: int) -> subprocess.Popen[bytes]:
+def start_mosquitto(
+    folder: Path, port: int, settings: str = "allow_anonymous true"
+) -> subprocess.Popen[bytes]:
+    """A real mosquitto on loopback that remembers nothing; its log is mosquitto.log in the folder."""
     config = folder / "mosquitto.conf"
-    config.write_text(f"listener {port} 127.0.0.1\nallow_anonymous true\n")
-    process = subprocess.Popen(["mosquitto", "-c", str(config)], stderr=subprocess.DEVNULL)
+    # as root it would become a user who cannot read the folder
+    config.write_text(f"listener {port} 127.0.0.1\nuser root\nlog_type all\n{settings}\n")
+    with (folder / "mosquitto.log").open("ab") as log:
+        process = subprocess.Popen(["mosquitto", "-c", str(config)], stderr=log)
     wait_for(lambda: listening(port), what="mosquitto")
     return process
+
+
+class Mosquitto:
+    """A mosquitto that a test starts, kills and starts again on the same port."""
+
+    def __init__(self, folder: Path, port: int) -> None:
+        self.folder = folder
+        self.port = port
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self, settings: str = "allow_anonymous true") -> None:
+        self._process = start_mosquitto(self.folder, self.port, settings)
+
+    def set_password(self, user: str, password: str) -> str:
+        """The settings that ask for this user and password; a running broker takes a new one at once."""
+        file = self.folder / "passwords"
+        file.touch(0o600)
+        subprocess.run(["mosquitto_passwd", "-b", str(file), user, password], check=True, capture_output=True)
+        if self._process:
+            self._process.send_signal(signal.SIGHUP)
+        return f"allow_anonymous false\npassword_file {file}"
+
+    def kill(self) -> None:
+        if self._process:
+            self._process.kill()
+            self._process.wait(10)
+            self._process = None
+
+    def signal(self, number: signal.Signals) -> None:
+        assert self._process
+        self._process.send_signal(number)
+
+    def log(self) -> str:
+        return (self.folder / "mosquitto.log").read_text("utf-8", "replace")
+
+
+@pytest.fixture
+def server(tmp_path: Path, port: int) -> Iterator[Mosquitto]:
+    """A real mosquitto, not started yet."""
+    made = Mosquitto(tmp_path, port)
+    yield made
+    made.kill()
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ from rich.console import Console
 from serial.tools import list_ports
 
 from conftest import Hard
+from hard.codecs import CodecOptions
 from hard.config import PortSettings, SerialSourceSettings, load_settings
 from hard.devices import Found, FoundCamera, FoundPort, find, found_cameras, show
 from hard.sources.ports import by_device, device_name, stable_names

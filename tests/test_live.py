@@ -134,7 +134,7 @@ def test_a_broker_that_is_absent_at_start_is_waited_for(hard: Hard, port: int, t
     process = hard.start("run", "--broker", f"mqtt://127.0.0.1:{port}")
     assert process.stderr
     lines = iter(process.stderr.readline, "")
-    assert any("cannot connect; trying again" in line for line in lines)
+    assert any("cannot connect: Connection refused; trying again" in line for line in lines)
     broker = start_mosquitto(tmp_path, port)
     try:
         assert any("connected to" in line for line in lines)

@@ -45,19 +45,3 @@ def build(
     if "mqtt" in sources:
         codecs += [(t.filter, make_codec(t.codec, t, counters)) for t in settings.mqtt.topics]
     return list(sources.values()), codecs
-
-
-def describe(settings: SourcesSettings, prefix: str, url: str) -> list[str]:
-    """How to connect something to these sources, for the person who started them."""
-    out: list[str] = []
-    if "mqtt" in settings.enabled:
-        out += [
-            f"connect a phone: broker {url}, topic {prefix}/<name>/imu, native format, or JSON such as",
-            '  {"t": 0.0, "rate": 50, "samples": [[ax, ay, az, gx, gy, gz], ...]}   in s, m/s², rad/s',
-        ]
-    if "serial" in settings.enabled:
-        from hard.sources.ports import by_device
-
-        ports = by_device(settings.serial).items()
-        out += [f"serial board {device}: {port.port} at {port.baud} baud" for device, port in ports]
-    return out

@@ -1,0 +1,70 @@
+"""What the console says at the start: how to connect a phone, and where its labels are."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+from hard.address import BrokerUrl
+from hard.config import Settings
+from hard.embedded import lan_host
+from hard.sources.ports import by_device
+
+LOOPBACK = """\
+  (the embedded broker listens on this machine only; HARD__EMBEDDED__LISTEN=lan opens it to your network,
+  with a password; or name a broker that is there already: `hard run --broker mqtt://HOST:1883`)"""
+
+
+def welcome(settings: Settings, url: BrokerUrl, password_file: Path) -> str:
+    embedded = settings.broker.url is None
+    lan = embedded and settings.embedded.listen == "lan"
+    lines = []
+    if "mqtt" in settings.sources.enabled:
+        lines += _phones(settings, url, password_file if lan else None)
+        lines += [LOOPBACK] if embedded and not lan else []
+    if "serial" in settings.sources.enabled:
+        ports = by_device(settings.sources.serial).items()
+        lines += [f"serial board {device}: {port.port} at {port.baud} baud" for device, port in ports]
+    other = "" if lan else f" --broker {url}"
+    lines.append(f"labels: topic {settings.output.prefix}/<name>/activity, or `hard watch{other}`")
+    return "\n".join(lines)
+
+
+def _phones(settings: Settings, url: BrokerUrl, password_file: Path | None) -> list[str]:
+    prefix = settings.output.prefix
+    if password_file:
+        app = _app_settings(settings, url, password_file)
+        lines = [f"connect a phone; its app wants:\n{app}\n  and native format, or JSON such as"]
+    else:
+        topic = f"topic {prefix}/<name>/imu"
+        lines = [f"connect a phone: broker {url}, {topic}, native format, or JSON such as"]
+    lines.append('  {"t": 0.0, "rate": 50, "samples": [[ax, ay, az, gx, gy, gz], ...]}   in s, m/s², rad/s')
+    apps = [t.filter for t in settings.sources.mqtt.topics if t.codec != "native"]
+    if apps:
+        lines.append(f"  or an app on its own topic: {', '.join(apps)}   (README: Connect a phone)")
+    return lines
+
+
+def _app_settings(settings: Settings, url: BrokerUrl, password_file: Path) -> str:
+    """The embedded broker as an app asks for it; the journal keeps what it gets, so it gets no password."""
+    password = url.password
+    if _is_journal():
+        password = f"in {password_file}" if settings.embedded.password is None else "as in embedded.password"
+    rows = {
+        "host": lan_host(),
+        "port": url.port,
+        "user": url.username,
+        "password": password,
+        "topic": f"{settings.output.prefix}/<name>/imu",
+    }
+    return "\n".join(f"    {name:<9} {value}" for name, value in rows.items())
+
+
+def _is_journal() -> bool:
+    """Whether systemd's journal takes what we print."""
+    try:
+        out = os.fstat(sys.stdout.fileno())
+    except (OSError, ValueError):
+        return False
+    return os.environ.get("JOURNAL_STREAM") == f"{out.st_dev}:{out.st_ino}"
