@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -24,7 +25,10 @@ class Model(Protocol):
     card: Card
 
     def predict(self, x: F32) -> F32:
-        """(N, window, channels) float32 -> (N, labels) float32 probabilities; rows sum to 1."""
+        """(N, window, 9) float32, all of `imu.CHANNELS` -> (N, labels) float32 probabilities; rows sum to 1.
+
+        A model whose card names fewer channels takes its own and ignores the others.
+        """
         ...
 
 
@@ -33,6 +37,8 @@ class TorchScriptModel:
 
     def __init__(self, card: Card, weights: bytes) -> None:
         self.card = card
+        chosen = columns(card.channels)
+        self._columns = chosen if len(chosen) < len(CHANNELS) else None
         torch.set_num_threads(1)
         with warnings.catch_warnings():
             warnings.simplefilter(
@@ -46,12 +52,12 @@ class TorchScriptModel:
         size = MAX_BATCH
         while size:
             for _ in range(2):
-                self._forward(
-                    np.zeros((size, self.card.windowing.window, len(self.card.channels)), np.float32)
-                )
+                self.predict(np.zeros((size, self.card.windowing.window, len(CHANNELS)), np.float32))
             size //= 2
 
     def predict(self, x: F32) -> F32:
+        if self._columns is not None:
+            x = np.take(x, self._columns, axis=2)  # (N, window, len(card.channels))
         return np.concatenate([self._forward(x[i : i + MAX_BATCH]) for i in range(0, len(x), MAX_BATCH)])
 
     def _forward(self, x: F32) -> F32:
@@ -64,19 +70,32 @@ class TorchScriptModel:
         return out[:n]
 
 
+def columns(channels: Sequence[str]) -> list[int]:
+    """Where these channels stand in `imu.CHANNELS`; raises HardError for others, repeats or another order."""
+    unknown = [name for name in channels if name not in CHANNELS]
+    if unknown:
+        raise HardError(f"channels: unknown {', '.join(unknown)}; there is: {', '.join(CHANNELS)}")
+    chosen = [CHANNELS.index(name) for name in channels]
+    if not chosen or chosen != sorted(set(chosen)):
+        raise HardError(f"channels: {list(channels)}; expected some of {list(CHANNELS)}, in this order")
+    return chosen
+
+
 def _padded(n: int) -> int:
     """A batch is filled up to one of 18 sizes, so that kernels are prepared once (see warm_up)."""
     return 1 << (n - 1).bit_length() if n <= 8 else -(-n // 8) * 8
 
 
 def load_model(name: str) -> TorchScriptModel:
-    """Load a model by name or folder; refuses a wrong sha256, format, channel list or label count."""
+    """Load a model by name or folder; refuses a wrong sha256, format, channel or label count."""
     folder = find_model(name)
     card = read_card(folder)
     if card.format != "torchscript":
         raise HardError(f"{folder}/card.yaml: format {card.format!r}; expected torchscript")
-    if tuple(card.channels) != CHANNELS:
-        raise HardError(f"{folder}/card.yaml: channels {card.channels}; this version makes {list(CHANNELS)}")
+    try:
+        columns(card.channels)
+    except HardError as e:
+        raise HardError(f"{folder}/card.yaml: {e}") from None
     weights = _read_weights(folder / "model.pt", card.sha256)
     try:
         model = TorchScriptModel(card, weights)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 import torch
@@ -23,6 +25,7 @@ from tools.presets import PRESETS, Preset
 from tools.train_sensor import augment, correct, train
 
 W = Windowing()
+WITHOUT_GYRO = [0, 1, 2, 6, 7, 8]
 
 
 @pytest.fixture(scope="module")
@@ -125,6 +128,10 @@ def test_the_pool_holds_labelled_windows_of_training_people_only(data: Path) -> 
         up = pool.windows(starts)[:, :, 6].mean(dim=1)
         assert (up[y == LABELS.index("laying")] < 0.7).all()
         assert (up[y == LABELS.index("standing")] > 0.7).all()
+    bare = read_pool(data, W, np.random.default_rng(0), PRESETS["lstm-acc"].channels)
+    starts, y = bare.official()
+    np.testing.assert_array_equal(y.numpy(), official.y)
+    np.testing.assert_array_equal(bare.windows(starts[::50]).numpy(), x[::50][:, :, WITHOUT_GYRO])
     part = pool.of(np.array([1, 3]))
     assert part.users.tolist() == [1, 3]
 
@@ -153,6 +160,14 @@ def test_augmentation_turns_and_scales_a_window_as_one_body() -> None:
         assert ((gain > 0.7) & (gain < 1.3)).all()
 
 
+def test_augmentation_is_the_same_motion_without_the_gyroscope() -> None:
+    x = torch.randn(16, W.window, 9)
+    torch.manual_seed(0)
+    whole = augment(x)
+    torch.manual_seed(0)
+    torch.testing.assert_close(augment(x[:, :, WITHOUT_GYRO]), whole[:, :, WITHOUT_GYRO])
+
+
 def tremor_pool() -> Pool:
     """Six classes that differ only in the size of their motion, from 1 mg to 0.3 g."""
     torch.manual_seed(0)
@@ -163,16 +178,17 @@ def tremor_pool() -> Pool:
     return Pool(stream, np.array(spans, np.int64), W.window)
 
 
-def small_preset(epochs: int) -> Preset:
-    preset = PRESETS["lstm-waist"]
-    changes = {"build": lambda labels: Lstm(labels, width=8, hidden=8), "epochs": epochs, "batch": 32}
-    return Preset(**{name: changes.get(name, getattr(preset, name)) for name in preset.__struct_fields__})
+def small_preset(name: str, epochs: int) -> Preset:
+    build = partial(Lstm, width=8, hidden=8)
+    return msgspec.structs.replace(PRESETS[name], build=build, epochs=epochs, batch=32)
 
 
-def test_training_learns_motions_of_a_thousandth_of_g() -> None:
-    pool = tremor_pool()
+@pytest.mark.parametrize(("name", "channels"), [("lstm-waist", list(range(9))), ("lstm-acc", WITHOUT_GYRO)])
+def test_training_learns_motions_of_a_thousandth_of_g(name: str, channels: list[int]) -> None:
+    whole = tremor_pool()
+    pool = Pool(whole.stream[:, channels], whole.spans, whole.window)
     with Progress(disable=True) as progress:
-        net = train(pool, small_preset(24), 0, progress, "test")
+        net = train(pool, small_preset(name, 24), 0, progress, "test")
     starts, y = pool.draw(1, 600, np.random.default_rng(9))
     assert correct(net, pool, starts, y).mean() > 0.95
 
@@ -180,6 +196,9 @@ def test_training_learns_motions_of_a_thousandth_of_g() -> None:
 def test_the_same_seed_gives_the_same_weights() -> None:
     pool = tremor_pool()
     with Progress(disable=True) as progress:
-        a, b, c = (train(pool, small_preset(1), seed, progress, "test").state_dict() for seed in (1, 1, 2))
+        a, b, c = (
+            train(pool, small_preset("lstm-waist", 1), seed, progress, "test").state_dict()
+            for seed in (1, 1, 2)
+        )
     assert all(torch.equal(a[name], b[name]) for name in a)
     assert not torch.equal(a["head.weight"], c["head.weight"])

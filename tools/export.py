@@ -23,16 +23,21 @@ from hard.card import Card, Figure
 from hard.datasets import data_dir
 from hard.datasets.hapt import LABELS, official_windows
 from hard.imu import CHANNELS
-from hard.model import TorchScriptModel, load_model
+from hard.model import TorchScriptModel, columns, load_model
 from hard.types import F32, HardError, Windowing
 from tools.evaluate import evaluate
 from tools.presets import PRESETS, Preset
 
+UNITS: Final = {
+    "body_acc_x": "body acc xyz [g]",
+    "gyro_x": "gyroscope xyz [rad/s]",
+    "total_acc_x": "total acc xyz [g]",
+}
 TOLERANCE: Final = 1e-5  # of a probability, between the trained network and what the daemon will run
 
 
 class Probabilities(nn.Module):
-    """A network that returns logits -> one that returns probabilities, (N, T, 9) -> (N, labels)."""
+    """A network that returns logits -> one that returns probabilities, (N, T, channels) -> (N, labels)."""
 
     def __init__(self, net: nn.Module) -> None:
         super().__init__()
@@ -52,11 +57,15 @@ def script(net: nn.Module) -> bytes:
 
 
 def check_export(net: nn.Module, model: TorchScriptModel, batches: dict[str, F32]) -> float:
-    """The largest difference between a network and its export; raises HardError beyond TOLERANCE."""
+    """The largest difference between a network and its export; raises HardError beyond TOLERANCE.
+
+    batches: (N, window, 9), all of `imu.CHANNELS`, each with the name of its kind.
+    """
     worst = 0.0
+    chosen = columns(model.card.channels)
     for name, x in batches.items():
         with torch.no_grad():
-            eager = net(torch.from_numpy(x)).numpy()
+            eager = net(torch.from_numpy(x[:, :, chosen])).numpy()
         difference = float(np.abs(eager - model.predict(x)).max())
         if not difference <= TOLERANCE:  # also for NaN
             raise HardError(
@@ -83,7 +92,7 @@ def export(net: nn.Module, card: Card, folder: Path, real: F32) -> Card:
     weights = script(net)
     card = msgspec.structs.replace(card, sha256=hashlib.sha256(weights).hexdigest())
     rng = np.random.default_rng(0)
-    random = rng.normal(0, 1, (256, card.windowing.window, len(card.channels))).astype(np.float32)
+    random = rng.normal(0, 1, (256, card.windowing.window, len(CHANNELS))).astype(np.float32)
     check_export(net, TorchScriptModel(card, weights), {"random": random, "real": real})
     write_model(folder, card, weights)
     return card
@@ -91,15 +100,16 @@ def export(net: nn.Module, card: Card, folder: Path, real: F32) -> Card:
 
 def new_card(name: str, preset: Preset, net: nn.Module, training: dict[str, str]) -> Card:
     """A preset's card, without figures and sha256."""
+    units = [text for name, text in UNITS.items() if name in preset.channels]
     return Card(
         name=name,
         summary=preset.summary,
         labels=list(LABELS),
-        channels=list(CHANNELS),
+        channels=list(preset.channels),
         sha256="",
         windowing=Windowing(),
         parameters=sum(p.numel() for p in net.parameters()),
-        input="(N, 128, 9) float32: body acc xyz [g], gyroscope xyz [rad/s], total acc xyz [g]",
+        input=f"(N, 128, {len(preset.channels)}) float32: {', '.join(units)}",
         output="(N, 6) float32: probabilities in the order of labels",
         training=preset.training | training,
         figures=[],
@@ -136,7 +146,7 @@ def main() -> None:
         raise HardError(f"{args.checkpoint}: {e.strerror}; train it with tools/train_sensor.py") from None
     name = saved["preset"]
     preset = PRESETS[name]
-    net = preset.build(len(LABELS))
+    net = preset.build(len(LABELS), len(preset.channels))
     net.load_state_dict(saved["weights"])
     folder = args.out or Path("models") / name
     command = f"python tools/train_sensor.py --preset {name} --seed {saved['seed']}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -13,6 +14,8 @@ from torch import Tensor
 
 from hard.datasets import features
 from hard.datasets.hapt import Session, read_official, read_sessions
+from hard.imu import CHANNELS
+from hard.model import columns
 from hard.recordings import Recording
 from hard.types import Windowing
 
@@ -24,7 +27,7 @@ FRESH_EVERY: Final = 192  # samples of labelled activity per stream that starts 
 class Pool(msgspec.Struct, frozen=True):
     """Feature streams end to end, and the spans of them in which a window may start."""
 
-    stream: Tensor  # (T, 9) float32
+    stream: Tensor  # (T, channels) float32
     spans: NDArray[np.int64]  # (k, 5): first start, number of starts, label, user, kind (index of KINDS)
     window: int
 
@@ -49,11 +52,13 @@ class Pool(msgspec.Struct, frozen=True):
         return torch.from_numpy(starts), torch.from_numpy(picked[:, 2].copy())
 
     def windows(self, starts: Tensor) -> Tensor:
-        """(n,) starts -> (n, window, 9)."""
+        """(n,) starts -> (n, window, channels)."""
         return self.stream[starts[:, None] + torch.arange(self.window)]
 
 
-def read_pool(data: Path, windowing: Windowing, rng: np.random.Generator) -> Pool:
+def read_pool(
+    data: Path, windowing: Windowing, rng: np.random.Generator, channels: Sequence[str] = CHANNELS
+) -> Pool:
     """The official training people's windows; no recording of a test person is read."""
     official = read_official(data, "train")
     sessions = read_sessions(data, frozenset(int(user) for user in np.unique(official.user)))
@@ -75,7 +80,8 @@ def read_pool(data: Path, windowing: Windowing, rng: np.random.Generator) -> Poo
     for (recording, session), offset in list(zip(pieces, offsets[:-1], strict=True))[len(sessions) :]:
         starts = len(recording.t) - windowing.window + 1
         spans.append((offset, starts, int(recording.name), session.user, 2))
-    return Pool(torch.from_numpy(np.concatenate(streams)), np.array(spans, np.int64), windowing.window)
+    stream = np.take(np.concatenate(streams), columns(channels), axis=1)
+    return Pool(torch.from_numpy(stream), np.array(spans, np.int64), windowing.window)
 
 
 def _fresh(session: Session, windowing: Windowing, rng: np.random.Generator) -> list[Recording]:

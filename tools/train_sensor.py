@@ -38,7 +38,7 @@ def train(pool: Pool, preset: Preset, seed: int, progress: Progress, name: str) 
     """Train on every window of the pool; returns the averaged weights, in evaluation mode."""
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
-    net = preset.build(len(LABELS))
+    net = preset.build(len(LABELS), len(preset.channels))
     official, labels = pool.official()
     net.fit_scales(pool.windows(official))
     averaged = copy.deepcopy(net).eval()
@@ -73,7 +73,10 @@ def average(averaged: Lstm, net: Lstm, decay: float) -> None:
 
 
 def augment(x: Tensor) -> Tensor:
-    """The same motion of a phone worn a little differently, with another phone's gains: (n, T, 9)."""
+    """The same motion of a phone worn a little differently, with another phone's gains.
+
+    x: (n, T, 9), or (n, T, 6) without the gyroscope.
+    """
     n = len(x)
     axis = F.normalize(torch.randn(n, 3), dim=1)
     angle = torch.randn(n) * np.radians(ROTATION_DEG)
@@ -87,10 +90,10 @@ def augment(x: Tensor) -> Tensor:
         ],
         dim=1,
     ).view(n, 1, 3, 3)
-    turned = torch.einsum("ntcj,nkij->ntci", x.view(n, -1, 3, 3), rotation)
+    turned = torch.einsum("ntcj,nkij->ntci", x.view(n, x.shape[1], -1, 3), rotation)
     acc, gyro = (1 + GAIN * torch.randn(2, n, 1, 1)).unbind(0)
-    body, spin, total = turned.unbind(2)
-    return torch.cat([body * acc, spin * gyro, total * acc], dim=2)
+    gains = [acc, gyro, acc] if turned.shape[2] == 3 else [acc, acc]
+    return torch.cat([part * gain for part, gain in zip(turned.unbind(2), gains, strict=True)], dim=2)
 
 
 def correct(net: Lstm, pool: Pool, starts: Tensor, y: Tensor) -> NDArray[np.bool_]:
@@ -129,7 +132,8 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(1)
     console, preset, windowing = Console(), PRESETS[args.preset], Windowing()
-    pool = read_pool(data_dir(args.data), windowing, np.random.default_rng(args.seed))
+    rng = np.random.default_rng(args.seed)
+    pool = read_pool(data_dir(args.data), windowing, rng, preset.channels)
     out = args.out or Path("build") / args.preset
     out.mkdir(parents=True, exist_ok=True)
     if args.folds:

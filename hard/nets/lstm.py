@@ -10,33 +10,38 @@ from torch.nn import functional as F
 COMPAND_SCALE: Final = 0.005
 """g and rad/s: about the tremor of a body that sits or stands. Where walking alone sets the scale, the two
 postures look the same: the same kind of network without companding stops at 92.4 % (UCI HAR test)."""
-CHANNELS: Final = 15  # the nine features, and body acceleration and gyroscope companded
-STATISTICS: Final = 12  # log standard deviation of the nine features, and the direction of gravity
 
 
 class Lstm(nn.Module):
-    """Windows (N, T, 9) of body acc [g], gyro [rad/s] and total acc [g] -> logits (N, labels)."""
+    """Windows (N, T, channels) -> logits (N, labels).
+
+    channels: 9, body acc [g], gyro [rad/s] and total acc [g]; 6 without the gyroscope, in the same order.
+    """
 
     mean: Tensor
     std: Tensor
     statistics_mean: Tensor
     statistics_std: Tensor
 
-    def __init__(self, labels: int, width: int = 64, hidden: int = 64, dropout: float = 0.3) -> None:
+    def __init__(
+        self, labels: int, channels: int = 9, width: int = 64, hidden: int = 64, dropout: float = 0.3
+    ) -> None:
         super().__init__()
+        expanded = 2 * channels - 3  # and all but total acceleration companded
+        statistics = channels + 3  # log standard deviation of the channels, and the direction of gravity
         self.compand_scale = COMPAND_SCALE
-        self.register_buffer("mean", torch.zeros(CHANNELS))
-        self.register_buffer("std", torch.ones(CHANNELS))
-        self.register_buffer("statistics_mean", torch.zeros(STATISTICS))
-        self.register_buffer("statistics_std", torch.ones(STATISTICS))
-        self.conv1 = nn.Conv1d(CHANNELS, width, 8, stride=2, padding=3)
+        self.register_buffer("mean", torch.zeros(expanded))
+        self.register_buffer("std", torch.ones(expanded))
+        self.register_buffer("statistics_mean", torch.zeros(statistics))
+        self.register_buffer("statistics_std", torch.ones(statistics))
+        self.conv1 = nn.Conv1d(expanded, width, 8, stride=2, padding=3)
         self.conv2 = nn.Conv1d(width, width, 5, padding=2)
         self.lstm = nn.LSTM(width, hidden, num_layers=2, batch_first=True)
         self.dropout = nn.Dropout(dropout)
-        self.head = nn.Linear(2 * hidden + STATISTICS, labels)
+        self.head = nn.Linear(2 * hidden + statistics, labels)
 
     def forward(self, x: Tensor) -> Tensor:
-        y = ((self.expand(x) - self.mean) / self.std).transpose(1, 2)  # (N, 15, T)
+        y = ((self.expand(x) - self.mean) / self.std).transpose(1, 2)  # (N, expanded, T)
         y = F.relu(self.conv1(y))  # (N, width, T/2)
         y = F.max_pool1d(F.relu(self.conv2(y)), 2).transpose(1, 2)  # (N, T/4, width)
         y, _ = self.lstm(y)  # (N, T/4, hidden)
@@ -45,16 +50,16 @@ class Lstm(nn.Module):
         return logits
 
     def expand(self, x: Tensor) -> Tensor:
-        """The nine features, and the first six companded: (N, T, 15)."""
-        return torch.cat([x, torch.asinh(x[:, :, 0:6] / self.compand_scale) / 3.0], dim=2)
+        """The channels, and all but total acceleration companded: (N, T, expanded)."""
+        return torch.cat([x, torch.asinh(x[:, :, :-3] / self.compand_scale) / 3.0], dim=2)
 
     def statistics(self, x: Tensor) -> Tensor:
-        """What a window's shape does not show: the size of its motion and which way is up, (N, 12)."""
+        """What a window's shape does not show: the size of its motion, and which way is up."""
         spread = torch.log(x.std(dim=1) + 1e-4)
-        return torch.cat([spread, F.normalize(x[:, :, 6:9].mean(dim=1), dim=1)], dim=1)
+        return torch.cat([spread, F.normalize(x[:, :, -3:].mean(dim=1), dim=1)], dim=1)
 
     def fit_scales(self, x: Tensor) -> None:
-        """Set the normalising constants from training windows (N, T, 9)."""
+        """Set the normalising constants from training windows (N, T, channels)."""
         channels, statistics = self.expand(x), self.statistics(x)
         self.mean.copy_(channels.mean(dim=(0, 1)))
         self.std.copy_(channels.std(dim=(0, 1)))
