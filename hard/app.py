@@ -140,10 +140,11 @@ def _start(settings: Settings, simulate: int, stop: Stop, stack: contextlib.Exit
     else:
         url = parse_url(settings.broker.url)
     from hard.engine import Engine, Router  # after the broker's child runs: torch takes a second to import
+    from hard.history import History
     from hard.imu import Limits
     from hard.model import load_model
     from hard.recognizer import Recognizer
-    from hard.smoothing import History
+    from hard.smoothing import Smoother
 
     sys.setswitchinterval(0.0005)  # else a forward of 0.8 ms waits 11 ms for a busy thread to let go
     i, e = settings.imu, settings.engine
@@ -165,8 +166,12 @@ def _start(settings: Settings, simulate: int, stop: Stop, stack: contextlib.Exit
         resolve("sinks", SINKS, "mqtt")(settings.output, broker),
         resolve("sinks", SINKS, "board")(board),
     ]
+    history = History(
+        model.card.name, model.card.sha256[:12], Smoother(settings.smoothing),
+        stale_s=settings.output.stale_s, offline_s=settings.output.offline_s,
+    )  # fmt: skip
     engine = Engine(
-        inbox, router, recognizer, History(model.card.name, model.card.sha256[:12]), sinks, counters,
+        inbox, router, recognizer, history, sinks, counters,
         tick_s=e.tick_ms / 1000, max_age_s=e.max_age_s,
     )  # fmt: skip
     source.start()

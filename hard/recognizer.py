@@ -11,9 +11,7 @@ from numpy.typing import ArrayLike
 from hard.imu import Imu, Limits
 from hard.model import Model, load_model
 from hard.stats import Counters
-from hard.types import Chunk, Prediction, Windows
-
-UNKNOWN = "unknown"
+from hard.types import UNKNOWN, Chunk, Prediction, Windows
 
 
 class Recognizer:
@@ -78,6 +76,7 @@ class Recognizer:
         labels = self.model.card.labels
         best = probabilities.argmax(axis=1)
         rows = probabilities.tolist()
+        movement_g = np.sqrt(np.square(w.x[:, :, :3]).sum(axis=2).mean(axis=1)).tolist()
         out = []
         for i, device in enumerate(w.devices):
             rate = float(w.rate_hz[i])
@@ -93,6 +92,7 @@ class Recognizer:
                     gaps=w.gaps[i],
                     arrival_s=float(w.arrival_s[i]),
                     reason=None if known else f"rate {rate:.1f} Hz is below {self._min_rate_hz:g} Hz",
+                    movement_g=movement_g[i],
                 )
             )
         return out

@@ -39,8 +39,10 @@ def render(title: str, labels: Sequence[Label], drops: Mapping[str, int], utc_s:
         quiet = silent_s > SILENT_S
         table.add_row(
             p.device,
-            Text(p.reason or p.activity.replace("_", " "), _COLOURS.get(p.activity, "bright_black")),
-            _bar(p.confidence),
+            Text(
+                label.reason or label.activity.replace("_", " "), _COLOURS.get(label.activity, "bright_black")
+            ),
+            _bar(label.confidence),
             f"silent {duration(silent_s)}" if quiet else duration(utc_s - label.since_s),
             f"{p.rate_hz:.1f} Hz",
             f"{label.latency_ms:.0f} ms",

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TypeAlias
+import math
+from typing import Literal, TypeAlias
 
 import msgspec
 import numpy as np
@@ -12,6 +13,7 @@ F32: TypeAlias = NDArray[np.float32]
 F64: TypeAlias = NDArray[np.float64]
 
 G = 9.80665  # standard gravity, m/s²: one g
+UNKNOWN = "unknown"  # the activity where none can be told
 
 
 class HardError(Exception):
@@ -71,15 +73,30 @@ class Prediction(msgspec.Struct, frozen=True):
     gaps: int
     arrival_s: float
     reason: str | None = None
+    movement_g: float = math.inf  # rms body acceleration of the window; infinite: not measured
 
 
 class Label(msgspec.Struct, frozen=True):
-    """A prediction in its device's history, as subscribers get it."""
+    """A device's steady activity at a window's end, as subscribers get it, with the window's prediction."""
 
     prediction: Prediction
-    since_s: float  # UTC seconds (epoch) of the end of the first window with this activity
+    activity: str  # steady; see smoothing.py
+    confidence: float  # steady, 0-1; 0 where the activity is `unknown`
+    reason: str | None  # why the activity is `unknown`
+    since_s: float  # UTC seconds (epoch) of the end of the first window with this steady activity
     window_end_s: float  # UTC seconds (epoch), estimated from the arrival
     seq: int  # counts the device's labels from 1
     model: str
     model_hash: str
     latency_ms: float  # from arrival of the window's last sample to the moment of publishing
+
+
+class Event(msgspec.Struct, frozen=True):
+    """A person begins or ends a steady activity; `unknown` is none, and has no events."""
+
+    device: str
+    type: Literal["enter", "exit"]
+    activity: str
+    t: float  # device seconds, the end of a window
+    utc_s: float  # the same moment in UTC seconds (epoch), estimated from the arrival
+    dwell_s: float | None = None  # of an exit: device seconds since its enter

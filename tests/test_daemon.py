@@ -169,12 +169,22 @@ def test_replayed_csv_is_labelled_live_as_offline(hard: Hard, port: int, tmp_pat
     assert done.returncode == 0, done.stderr
     offline = [json.loads(line) for line in hard.run("classify", str(path), "--json").stdout.splitlines()]
     wait_for(lambda: len(seen.labels("alice")) >= len(offline), what="the last label")
-    live = [(label["window_end"]["device_s"], label["activity"]) for label in seen.labels("alice")]
-    assert live == [(round(line["t_end"], 6), line["activity"]) for line in offline]
+    live = [
+        (label["window_end"]["device_s"], label["raw"], label["activity"]) for label in seen.labels("alice")
+    ]
+    assert live == [
+        (
+            round(line["t_end"], 6),
+            {"activity": line["activity"], "confidence": pytest.approx(line["confidence"], abs=1e-4)},
+            line["steady"]["activity"],
+        )
+        for line in offline
+    ]
+    assert len({steady for _, _, steady in live}) > 1
     label = seen.labels("alice")[-1]
     assert set(label) == {
-        "v", "device", "activity", "confidence", "probabilities", "since", "window_end", "seq", "model",
-        "latency_ms", "rate_hz", "gaps", "reason",
+        "v", "device", "activity", "confidence", "raw", "probabilities", "since", "window_end", "seq",
+        "model", "latency_ms", "rate_hz", "gaps", "reason",
     }  # fmt: skip
     assert label["rate_hz"] == pytest.approx(50, abs=0.5)
     process.terminate()

@@ -16,7 +16,19 @@ from hard import registry
 MODULES = sorted((ROOT / "hard").rglob("*.py"))
 LAYERS = [
     {"types"},
-    {"dsp", "codecs", "handoff", "stats", "smoothing", "config", "card", "log", "recordings", "synthetic"},
+    {
+        "dsp",
+        "codecs",
+        "handoff",
+        "stats",
+        "smoothing",
+        "history",
+        "config",
+        "card",
+        "log",
+        "recordings",
+        "synthetic",
+    },
     {"stream"},
     {"imu", "model", "broker", "registry"},
     {"recognizer", "embedded", "sources", "sinks", "phones", "nets"},

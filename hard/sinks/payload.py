@@ -1,4 +1,4 @@
-"""A label as JSON on <prefix>/<device>/activity: written by the MQTT sink, read by `hard watch`."""
+"""Labels and events as JSON: written by the MQTT sink, labels read by `hard watch`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import msgspec
 
-from hard.types import Label, Prediction
+from hard.types import Event, Label, Prediction
 
 VERSION = 1
 
@@ -21,13 +21,33 @@ class ModelId(msgspec.Struct, frozen=True):
     sha256: str  # first 12 digits
 
 
+class Raw(msgspec.Struct, frozen=True):
+    """What the window itself said, unsmoothed."""
+
+    activity: str
+    confidence: float
+
+
+class EventPayload(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The fields of an event's JSON object, in order."""
+
+    v: int
+    device: str
+    type: str
+    activity: str
+    t: float  # on the device's own clock
+    utc: str
+    dwell_s: float | None = None
+
+
 class ActivityPayload(msgspec.Struct, frozen=True):
-    """The fields of the JSON object, in order."""
+    """The fields of a label's JSON object, in order."""
 
     v: int
     device: str
     activity: str
     confidence: float
+    raw: Raw
     probabilities: dict[str, float]
     since: str
     window_end: WindowEnd
@@ -49,8 +69,9 @@ def encode(label: Label) -> bytes:
         ActivityPayload(
             v=VERSION,
             device=p.device,
-            activity=p.activity,
-            confidence=round(p.confidence, 4),
+            activity=label.activity,
+            confidence=round(label.confidence, 4),
+            raw=Raw(p.activity, round(p.confidence, 4)),
             probabilities={name: round(value, 4) for name, value in p.probabilities.items()},
             since=iso(label.since_s),
             window_end=WindowEnd(round(p.t_end, 6), iso(label.window_end_s)),
@@ -59,7 +80,21 @@ def encode(label: Label) -> bytes:
             latency_ms=round(label.latency_ms, 2),
             rate_hz=round(p.rate_hz, 2),
             gaps=p.gaps,
-            reason=p.reason,
+            reason=label.reason,
+        )
+    )
+
+
+def encode_event(event: Event) -> bytes:
+    return _ENCODER.encode(
+        EventPayload(
+            v=VERSION,
+            device=event.device,
+            type=event.type,
+            activity=event.activity,
+            t=round(event.t, 6),
+            utc=iso(event.utc_s),
+            dwell_s=None if event.dwell_s is None else round(event.dwell_s, 6),
         )
     )
 
@@ -70,9 +105,12 @@ def decode(payload: bytes) -> Label:
         a = _DECODER.decode(payload)
         return Label(
             prediction=Prediction(
-                a.device, a.window_end.device_s, a.activity, a.confidence, a.probabilities, a.rate_hz, a.gaps,
-                0.0, a.reason,
+                a.device, a.window_end.device_s, a.raw.activity, a.raw.confidence, a.probabilities, a.rate_hz,
+                a.gaps, 0.0,
             ),
+            activity=a.activity,
+            confidence=a.confidence,
+            reason=a.reason,
             since_s=datetime.fromisoformat(a.since).timestamp(),
             window_end_s=datetime.fromisoformat(a.window_end.utc).timestamp(),
             seq=a.seq,
