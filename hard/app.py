@@ -24,10 +24,12 @@ from hard.embedded import EmbeddedBroker
 from hard.handoff import Board, Inbox
 from hard.phones import Simulator
 from hard.registry import CODECS, SINKS, SOURCES, resolve
+from hard.sinks.payload import encode_totals
 from hard.stats import Counters
 from hard.synthetic import NAME
 from hard.table import render
-from hard.types import HardError
+from hard.totals import FILE, Store, Totals
+from hard.types import DayTotals, HardError
 
 log = logging.getLogger(__name__)
 
@@ -88,7 +90,7 @@ def run(settings: Settings, *, simulate: int = 0, for_s: float | None = None) ->
         if console.is_terminal:
             show(
                 console,
-                lambda: render(daemon.title, daemon.board.labels(), daemon.counters.drops(), time.time()),
+                daemon.frame,
                 stop,
                 end_s,
                 daemon.check,
@@ -121,6 +123,12 @@ class Daemon:
         kind = "embedded broker" if embedded else "broker"
         self.summary = f"{model}, {kind} {url}" + ("" if broker.connected else " (not connected yet)")
         self.title = f"hard {__version__}   {model}   {kind} {url}   Ctrl-C ends"
+
+    def frame(self) -> RenderableType:
+        """The live table now."""
+        return render(
+            self.title, self.board.labels(), self.counters.drops(), time.time(), self.board.totals()
+        )
 
     def check(self, stop: Stop) -> None:
         """Make the end of a child process a failure."""
@@ -166,6 +174,8 @@ def _start(settings: Settings, simulate: int, stop: Stop, stack: contextlib.Exit
         resolve("sinks", SINKS, "mqtt")(settings.output, broker),
         resolve("sinks", SINKS, "board")(board),
     ]
+    totals = _totals_keeper(settings, broker, board, counters)
+    sinks.append(totals)
     history = History(
         model.card.name, model.card.sha256[:12], Smoother(settings.smoothing),
         stale_s=settings.output.stale_s, offline_s=settings.output.offline_s,
@@ -178,8 +188,10 @@ def _start(settings: Settings, simulate: int, stop: Stop, stack: contextlib.Exit
     broker.start()
     stack.callback(broker.stop)
     for n in range(simulate):  # nobody wants retained labels of people who do not exist
-        topic = f"{prefix}/{NAME.format(n + 1)}/activity"
-        stack.callback(broker.publish, topic, b"", retain=True)
+        for kind in ("activity", "totals"):
+            topic = f"{prefix}/{NAME.format(n + 1)}/{kind}"
+            stack.callback(broker.publish, topic, b"", retain=True)
+    _thread("totals", totals.run, stack)
     _thread("engine", engine.run, stack, inbox.wake)
     stack.callback(source.stop)
     while not (broker.wait_ready(0.05) or stop.event.is_set() or (not embedded and _give_up(broker))):
@@ -191,6 +203,19 @@ def _start(settings: Settings, simulate: int, stop: Stop, stack: contextlib.Exit
         phones.wait_ready(5.0)
         _thread("simulator", Simulator(phones, prefix, simulate).run, stack)
     return Daemon(url, model.card.name, board, counters, broker, embedded)
+
+
+def _totals_keeper(settings: Settings, broker: Broker, board: Board, counters: Counters) -> Totals:
+    o = settings.output
+
+    def publish(totals: DayTotals) -> bool:
+        topic = f"{o.prefix}/{totals.device}/totals"
+        return broker.publish(topic, encode_totals(totals), o.qos, retain=True)
+
+    return Totals(
+        Store(state_dir(settings) / FILE), publish, board.put_totals, counters,
+        keep_days=settings.totals.keep_days, longest_s=settings.smoothing.restart_s,
+    )  # fmt: skip
 
 
 def _give_up(broker: Broker, patience_s: float = 2.0) -> bool:
@@ -238,11 +263,11 @@ def _report(daemon: Daemon, stop: Stop, end_s: float | None) -> None:
         daemon.check(stop)
         if time.monotonic() >= report_s:
             report_s += REPORT_S
-            _totals(daemon)
-    _totals(daemon)
+            _report_totals(daemon)
+    _report_totals(daemon)
 
 
-def _totals(daemon: Daemon) -> None:
+def _report_totals(daemon: Daemon) -> None:
     totals = daemon.counters.snapshot()
     log.info(
         "%d devices; %s",

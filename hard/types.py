@@ -91,6 +91,14 @@ class Label(msgspec.Struct, frozen=True):
     latency_ms: float  # from arrival of the window's last sample to the moment of publishing
 
 
+class DayTotals(msgspec.Struct, frozen=True):
+    """What a device did on one day; nobody writes to `seconds` after creation."""
+
+    device: str
+    day: str  # local, ISO 8601
+    seconds: dict[str, float]  # by steady activity
+
+
 class Event(msgspec.Struct, frozen=True):
     """A person begins or ends a steady activity; `unknown` is none, and has no events."""
 

@@ -23,6 +23,7 @@ LAYERS = [
         "stats",
         "smoothing",
         "history",
+        "totals",
         "config",
         "card",
         "log",

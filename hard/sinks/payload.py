@@ -1,4 +1,4 @@
-"""Labels and events as JSON: written by the MQTT sink, labels read by `hard watch`."""
+"""Labels, events and totals as JSON, to and from; only events are never read back."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import msgspec
 
-from hard.types import Event, Label, Prediction
+from hard.types import DayTotals, Event, Label, Prediction
 
 VERSION = 1
 
@@ -40,6 +40,15 @@ class EventPayload(msgspec.Struct, frozen=True, omit_defaults=True):
     dwell_s: float | None = None
 
 
+class TotalsPayload(msgspec.Struct, frozen=True):
+    """The fields of a day's totals, in order."""
+
+    v: int
+    device: str
+    day: str
+    seconds: dict[str, float]
+
+
 class ActivityPayload(msgspec.Struct, frozen=True):
     """The fields of a label's JSON object, in order."""
 
@@ -61,6 +70,7 @@ class ActivityPayload(msgspec.Struct, frozen=True):
 
 _ENCODER = msgspec.json.Encoder()
 _DECODER = msgspec.json.Decoder(ActivityPayload)
+_TOTALS_DECODER = msgspec.json.Decoder(TotalsPayload)
 
 
 def encode(label: Label) -> bytes:
@@ -120,6 +130,20 @@ def decode(payload: bytes) -> Label:
         )  # fmt: skip
     except msgspec.DecodeError as e:
         raise ValueError(str(e)) from None
+
+
+def encode_totals(totals: DayTotals) -> bytes:
+    seconds = {activity: round(s, 2) for activity, s in totals.seconds.items()}
+    return _ENCODER.encode(TotalsPayload(VERSION, totals.device, totals.day, seconds))
+
+
+def decode_totals(payload: bytes) -> DayTotals:
+    """The totals in a payload; raises ValueError where there are none."""
+    try:
+        t = _TOTALS_DECODER.decode(payload)
+    except msgspec.DecodeError as e:
+        raise ValueError(str(e)) from None
+    return DayTotals(t.device, t.day, t.seconds)
 
 
 def iso(utc_s: float) -> str:
