@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike
 
 from hard.imu import Imu, Limits
 from hard.model import Model, load_model
+from hard.novelty import measure
 from hard.stats import Counters
 from hard.types import UNKNOWN, Chunk, Prediction, Windows
 
@@ -76,23 +77,25 @@ class Recognizer:
         labels = self.model.card.labels
         best = probabilities.argmax(axis=1)
         rows = probabilities.tolist()
-        movement_g = np.sqrt(np.square(w.x[:, :, :3]).sum(axis=2).mean(axis=1)).tolist()
+        motion = measure(w.x)
         out = []
         for i, device in enumerate(w.devices):
             rate = float(w.rate_hz[i])
-            known = rate >= self._min_rate_hz
+            reason = motion.reason(i, self.model.card.motion_range)
+            if rate < self._min_rate_hz:
+                reason = f"rate {rate:.1f} Hz is below {self._min_rate_hz:g} Hz"
             out.append(
                 Prediction(
                     device=device,
                     t_end=float(w.t_end[i]),
-                    activity=labels[best[i]] if known else UNKNOWN,
-                    confidence=rows[i][best[i]] if known else 0.0,
+                    activity=labels[best[i]] if reason is None else UNKNOWN,
+                    confidence=rows[i][best[i]] if reason is None else 0.0,
                     probabilities=dict(zip(labels, rows[i], strict=True)),
                     rate_hz=rate,
                     gaps=w.gaps[i],
                     arrival_s=float(w.arrival_s[i]),
-                    reason=None if known else f"rate {rate:.1f} Hz is below {self._min_rate_hz:g} Hz",
-                    movement_g=movement_g[i],
+                    reason=reason,
+                    movement_g=motion.body_g[i],
                 )
             )
         return out

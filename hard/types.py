@@ -50,6 +50,13 @@ class Windowing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     order: int = 3
 
 
+class MotionRange(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The most motion, over a window, that a model saw in training; comes from the model's card."""
+
+    max_body_g: float  # rms body acceleration
+    max_gyro_rad_s: float  # rms angular velocity
+
+
 class Windows(msgspec.Struct, frozen=True):
     """A batch of N windows, ready for a model, in the order of each device's time."""
 

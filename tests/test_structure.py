@@ -23,6 +23,7 @@ LAYERS = [
         "stats",
         "smoothing",
         "history",
+        "novelty",
         "totals",
         "config",
         "card",

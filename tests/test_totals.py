@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import threading
 from collections import defaultdict
@@ -12,9 +13,11 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from rich.console import Console
 
 from hard.sinks.payload import decode_totals, encode_totals
 from hard.stats import Counters, Drop
+from hard.table import render
 from hard.totals import Store, Totals
 from hard.types import DayTotals, Label, Prediction
 
@@ -231,3 +234,14 @@ def test_totals_survive_their_json() -> None:
     }  # fmt: skip
     with pytest.raises(ValueError, match="missing required field"):
         decode_totals(b"{}")
+
+
+def test_the_table_shows_what_took_longest_today() -> None:
+    day = datetime.fromtimestamp(NOON_S).date().isoformat()
+    seconds = {"walking": 754.0, "sitting": 3921.0, "unknown": 4.0}
+    totals = {"a": DayTotals("a", day, seconds)}
+    console = Console(width=140, record=True, file=io.StringIO())
+    console.print(render("t", [label(0, "walking")], {}, NOON_S, totals))
+    assert "sitting 1h05, walking 12m, unknown 4s" in console.export_text()
+    console.print(render("t", [label(0, "walking")], {}, NOON_S + 86_400, totals))
+    assert "sitting" not in console.export_text()  # yesterday's

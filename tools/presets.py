@@ -7,6 +7,7 @@ from collections.abc import Callable
 import msgspec
 
 from hard.nets.lstm import Lstm
+from hard.types import MotionRange
 
 
 class Preset(msgspec.Struct, frozen=True):
@@ -21,6 +22,7 @@ class Preset(msgspec.Struct, frozen=True):
     limitations: list[str]
     licence: str
     training: dict[str, str]
+    motion_range: MotionRange | None = None
 
 
 HAPT_LICENCE = (
@@ -56,5 +58,6 @@ PRESETS = {
             "augmentation": "random rotations (15 degrees) and gains (5 %)",
             "selection": "leave-subjects-out over the training people; the nine test people took no part",
         },
+        motion_range=MotionRange(1.0, 3.0),  # labelled windows of the training people: at most 0.81 and 2.37
     ),
 }
