@@ -74,7 +74,7 @@ class EngineSettings(Section, frozen=True):
 class SmoothingSettings(Section, frozen=True):
     """Tuned on predictions for HAPT's training people by models that did not see them; see smoothing.py."""
 
-    time_constant_s: Annotated[float, Meta(gt=0.0, le=60.0)] = 0.5
+    time_constant_s: Annotated[float, Meta(gt=0.0, le=60.0)] = 0.7
     settle_s: Annotated[float, Meta(ge=0.0, le=60.0)] = 4.0
     still_time_constant_s: Annotated[float, Meta(gt=0.0, le=600.0)] = 5.0
     hysteresis: Annotated[float, Meta(ge=1.0)] = 13.0
@@ -134,6 +134,13 @@ class Settings(Section, frozen=True):
     smoothing: SmoothingSettings = SmoothingSettings()
     output: OutputSettings = OutputSettings()
     totals: TotalsSettings = TotalsSettings()
+
+    def __post_init__(self) -> None:
+        if self.imu.evict_after_s <= self.output.offline_s:
+            raise ValueError(
+                f"imu.evict_after_s {self.imu.evict_after_s:g} must be longer than output.offline_s "
+                f"{self.output.offline_s:g}: a forgotten device cannot be said to be offline"
+            )
 
 
 def load_settings(
@@ -252,8 +259,8 @@ def _explain(message: str, tree: Tree, origins: Mapping[Key, str], path: Path | 
         what = f"expected one of {', '.join(choices)}" if choices else what
         if not isinstance(found, dict | list):
             what += f" (it is {found!r})"
-    place = next((origins[key[:i]] for i in range(len(key), 0, -1) if key[:i] in origins), str(path))
-    return f"{place}: {'.'.join(key)}: {what}"
+    place = next((origins[key[:i]] for i in range(len(key), 0, -1) if key[:i] in origins), None)
+    return ": ".join(filter(None, (place or str(path or "settings"), ".".join(key), what)))
 
 
 def _type_at(key: Key) -> object:

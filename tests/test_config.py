@@ -88,6 +88,7 @@ def test_a_section_without_keys_is_its_default(tmp_path: Path) -> None:
             "smoothing: {min_hold_s: 12}\n",
             r":1: smoothing: restart_s 10 must exceed still_time_constant_s and min_hold_s \(12\)",
         ),
+        ("imu: {evict_after_s: 50}\n", r": imu\.evict_after_s 50 must be longer than output\.offline_s 60"),
         ("output: {stale_s: 90}\n", r":1: output: offline_s 60 must be longer than stale_s 90"),
     ],
 )

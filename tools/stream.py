@@ -28,8 +28,9 @@ from hard.types import F64, HardError
 
 RATE_HZ: Final = 50.0  # of HAPT's labels, which count samples
 DEFINITIONS: Final = {
-    "flaps_per_h": "label changes at windows wholly within one labelled stretch, but for the stretch's first "
-    "change to its own activity, per hour of such windows",
+    "flaps_per_h": "label changes at windows wholly within one labelled stretch that no true change explains "
+    "(neither the first since a stretch of another activity ended nor the first to the stretch's own "
+    "activity), per hour of such windows",
     "delay_s": "a change is two successive stretches of different activities; its delay runs from the new "
     "stretch's beginning to the end of the first window, since the old one's end, labelled with the new "
     "activity: 0 where the label came first, infinite where it never came",
@@ -137,24 +138,28 @@ def delays(r: Labelled) -> list[float]:
                 t for t, label in zip(r.t_end, r.labels, strict=True)
                 if end <= t < last and label == LABELS[int(new)]
             )  # fmt: skip
-            out.append(max(0.0, float(next(times, np.inf)) - first))
+            out.append(max(0.0, float(next(times, np.inf) - first)))
     return out
 
 
 def _count(recordings: Sequence[Labelled], window_s: float) -> _Count:
     out = _Count()
     for r in recordings:
-        changed = [False, *(a != b for a, b in itertools.pairwise(r.labels))]
-        out.changes += sum(changed)
+        changed = np.array([False, *(a != b for a, b in itertools.pairwise(r.labels))])
+        ended = -np.inf  # seconds, of the last stretch
+        before = None
+        out.changes += int(changed.sum())
         for number, first, last in r.segments / [1, RATE_HZ, RATE_HZ]:
             truth, was_right = LABELS[int(number)], False
             for i in np.flatnonzero((r.t_end - window_s >= first - 1e-6) & (r.t_end < last)):
                 right = r.labels[i] == truth
-                out.flaps += changed[i] and not (right and not was_right)
+                answered = before in (None, truth) or changed[:i][r.t_end[:i] >= ended].any()
+                out.flaps += bool(changed[i] and answered and not (right and not was_right))
                 was_right |= right
                 out.judged += 1
                 out.right += right
                 out.unknown += r.labels[i] == "unknown"
+            before, ended = truth, last
     return out
 
 
