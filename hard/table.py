@@ -39,7 +39,10 @@ def render(
     table = Table(title=title, title_style="bold", title_justify="left", expand=False)
     for column in ("device", "activity", "confidence", "since", "rate", "latency"):
         table.add_column(
-            column, justify="right" if column in ("since", "rate", "latency") else "left", no_wrap=True
+            column,
+            justify="right" if column in ("since", "rate", "latency") else "left",
+            no_wrap=True,
+            max_width=44 if column == "activity" else None,  # a reason is longer; payload and log have it all
         )
     table.add_column("today", ratio=1)  # the one that gives way where the terminal is narrow
     for label in labels[:MAX_ROWS]:

@@ -156,7 +156,7 @@ class Totals:
             self._open()
         for key, seconds in fresh.items():
             self._take(key, seconds)
-        for device in {device for _, device, _ in fresh}:
+        for device in {device for _, device, _ in fresh} - gone:
             self._show(self._today[device])
         self._leaving |= gone
         if writing and self._pending:
