@@ -25,11 +25,13 @@ from hard.embedded import EmbeddedBroker, password_file
 from hard.handoff import Board, Inbox
 from hard.phones import Simulator
 from hard.registry import SINKS, resolve
+from hard.sinks.payload import encode_totals
 from hard.sources import build
 from hard.stats import Counters
 from hard.synthetic import NAME
 from hard.table import render
-from hard.types import HardError
+from hard.totals import FILE, Store, Totals
+from hard.types import DayTotals, HardError
 from hard.welcome import welcome
 
 log = logging.getLogger(__name__)
@@ -92,7 +94,7 @@ def run(settings: Settings, *, simulate: int = 0, for_s: float | None = None) ->
         if console.is_terminal:
             show(
                 console,
-                lambda: render(daemon.title, daemon.board.labels(), daemon.counters.drops(), time.time()),
+                daemon.frame,
                 stop,
                 end_s,
                 daemon.check,
@@ -126,6 +128,12 @@ class Daemon:
         self.summary = f"{model}, {kind} {url}" + ("" if broker.connected else " (not connected yet)")
         self.title = f"hard {__version__}   {model}   {kind} {url}   Ctrl-C ends"
 
+    def frame(self) -> RenderableType:
+        """The live table now."""
+        return render(
+            self.title, self.board.labels(), self.counters.drops(), time.time(), self.board.totals()
+        )
+
     def check(self, stop: Stop) -> None:
         """Make the end of a child process a failure."""
         if self._embedded and not self._embedded.alive:
@@ -144,11 +152,12 @@ def _start(settings: Settings, simulate: int, stop: Stop, stack: contextlib.Exit
     else:
         url = address(settings.broker.url, settings.broker, os.environ)
     from hard.engine import Engine  # after the broker's child runs: torch takes a second to import
+    from hard.history import History
     from hard.imu import Limits
     from hard.model import load_model
     from hard.recognizer import Recognizer
     from hard.router import Router
-    from hard.smoothing import History
+    from hard.smoothing import Smoother
 
     sys.setswitchinterval(0.0005)  # else a forward of 0.8 ms waits 11 ms for a busy thread to let go
     i, e = settings.imu, settings.engine
@@ -168,8 +177,12 @@ def _start(settings: Settings, simulate: int, stop: Stop, stack: contextlib.Exit
         resolve("sinks", SINKS, "mqtt")(settings.output, broker),
         resolve("sinks", SINKS, "board")(board),
     ]
+    totals = _totals_keeper(settings, broker, board, counters)
+    sinks.append(totals)
+    smoother = Smoother(settings.smoothing)
+    history = History(smoother, stale_s=settings.output.stale_s, offline_s=settings.output.offline_s)
     engine = Engine(
-        inbox, Router(codecs), recognizer, History(model.card.name, model.card.sha256[:12]), sinks, counters,
+        inbox, Router(codecs), recognizer, history, sinks, counters,
         tick_s=e.tick_ms / 1000, max_age_s=e.max_age_s,
     )  # fmt: skip
     if settings.homeassistant.enabled:
@@ -185,8 +198,10 @@ def _start(settings: Settings, simulate: int, stop: Stop, stack: contextlib.Exit
     if simulate and settings.homeassistant.enabled:
         stack.callback(announcer.remove, [NAME.format(n + 1) for n in range(simulate)])
     for n in range(simulate):  # nobody wants retained labels of people who do not exist
-        topic = f"{prefix}/{NAME.format(n + 1)}/activity"
-        stack.callback(broker.publish, topic, b"", retain=True)
+        for kind in ("activity", "totals"):
+            topic = f"{prefix}/{NAME.format(n + 1)}/{kind}"
+            stack.callback(broker.publish, topic, b"", retain=True)
+    _thread("totals", totals.run, stack)
     _thread("engine", engine.run, stack, inbox.wake)
     for source in sources:
         stack.callback(source.stop)
@@ -199,6 +214,19 @@ def _start(settings: Settings, simulate: int, stop: Stop, stack: contextlib.Exit
         phones.wait_ready(5.0)
         _thread("simulator", Simulator(phones, prefix, simulate).run, stack)
     return Daemon(url, model.card.name, board, counters, broker, embedded)
+
+
+def _totals_keeper(settings: Settings, broker: Broker, board: Board, counters: Counters) -> Totals:
+    o = settings.output
+
+    def publish(totals: DayTotals) -> bool:
+        topic = f"{o.prefix}/{totals.device}/totals"
+        return broker.publish(topic, encode_totals(totals), o.qos, retain=True)
+
+    return Totals(
+        Store(state_dir(settings) / FILE), publish, board.put_totals, counters,
+        keep_days=settings.totals.keep_days, longest_s=settings.smoothing.restart_s,
+    )  # fmt: skip
 
 
 def _give_up(broker: Broker, patience_s: float = 2.0) -> bool:
@@ -246,11 +274,11 @@ def _report(daemon: Daemon, stop: Stop, end_s: float | None) -> None:
         daemon.check(stop)
         if time.monotonic() >= report_s:
             report_s += REPORT_S
-            _totals(daemon)
-    _totals(daemon)
+            _report_totals(daemon)
+    _report_totals(daemon)
 
 
-def _totals(daemon: Daemon) -> None:
+def _report_totals(daemon: Daemon) -> None:
     totals = daemon.counters.snapshot()
     log.info(
         "%d devices; %s",

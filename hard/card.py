@@ -8,7 +8,7 @@ from pathlib import Path
 
 import msgspec
 
-from hard.types import HardError, Windowing
+from hard.types import HardError, MotionRange, Windowing
 
 
 class Figure(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -38,6 +38,7 @@ class Card(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     intended_use: str
     limitations: list[str]
     licence: str
+    motion_range: MotionRange | None = None  # beyond it the activity is `unknown`; None: no bound
     format: str = "torchscript"  # which loader in model.py reads the weights
 
 

@@ -19,6 +19,7 @@ from hard.types import HardError
 
 if TYPE_CHECKING:
     from hard.address import BrokerUrl
+    from hard.smoothing import Steady
     from hard.types import Prediction
 
 USAGE_ERROR = 2
@@ -155,8 +156,13 @@ def replay(
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line, and nothing else on stdout.")
 @click.option("--acc-unit", type=click.Choice(["g", "m/s2"]), help="Of a plain CSV; default m/s2.")
 @click.option("--gyro-unit", type=click.Choice(["rad/s", "deg/s"]), help="Of a plain CSV; default rad/s.")
-def classify(path: Path, model: str, as_json: bool, acc_unit: str | None, gyro_unit: str | None) -> int:
+@config_option
+def classify(
+    path: Path, model: str, as_json: bool, acc_unit: str | None, gyro_unit: str | None, config: Path | None
+) -> int:
     """Label a recording offline, through the daemon's own pipeline: one line per window.
+
+    A line: end of the window, steady activity and confidence, the window's own activity and probabilities.
 
     PATH: as for `hard replay`.
     """
@@ -164,12 +170,13 @@ def classify(path: Path, model: str, as_json: bool, acc_unit: str | None, gyro_u
 
     recording = read_recording(path, acc_unit, gyro_unit)
     from hard.recognizer import Recognizer
+    from hard.smoothing import Smoother
 
-    recognizer = Recognizer(model)
+    recognizer, smoother = Recognizer(model), Smoother(_settings(config, {}).smoothing)
     predictions = recognizer.push(recording.name, recording.t, recording.samples)
     try:
         for p in predictions:
-            print(_json_line(p) if as_json else _text_line(p))
+            print((_json_line if as_json else _text_line)(p, smoother.update(p)))
         sys.stdout.flush()
     except BrokenPipeError:  # `hard classify ... | head`; what Python flushes at its end goes nowhere
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -252,19 +259,21 @@ def devices(as_json: bool) -> int:
     return 0
 
 
-def _json_line(p: Prediction) -> str:
+def _json_line(p: Prediction, steady: Steady) -> str:
+    """The keys of the live payload: `activity` is the steady one."""
     line: dict[str, object] = {
         "t_end": p.t_end,
-        "activity": p.activity,
-        "confidence": p.confidence,
+        "activity": steady.activity,
+        "confidence": steady.confidence,
+        "raw": {"activity": p.activity, "confidence": p.confidence},
         "probabilities": p.probabilities,
     }
-    return json.dumps(line | ({"reason": p.reason} if p.reason else {}))
+    return json.dumps(line | ({"reason": steady.reason} if steady.reason else {}))
 
 
-def _text_line(p: Prediction) -> str:
+def _text_line(p: Prediction, steady: Steady) -> str:
     shares = "  ".join(f"{name} {value:.3f}" for name, value in p.probabilities.items())
-    return f"{p.t_end:10.2f} s  {p.activity:<20} {p.confidence:.3f}  {shares}"
+    return f"{p.t_end:10.2f} s  {steady.activity:<19} {steady.confidence:.3f}  raw {p.activity:<19} {shares}"
 
 
 def _settings(config: Path | None, options: dict[Key, tuple[str, Tree]]) -> Settings:

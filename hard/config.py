@@ -26,6 +26,7 @@ TEXT: Final[frozenset[Key]] = SECRET | {
     ("broker", "username"), ("broker", "protocol"), ("embedded", "username")
 }  # fmt: skip
 """Taken as it stands: a password may look like a number, and `5` is a name here."""
+FLOOR: Final = 0.02  # a window's probabilities count as at least this: no single window settles anything
 
 Port = Annotated[int, Meta(ge=1, le=65535)]
 Qos = Annotated[int, Meta(ge=0, le=2)]
@@ -125,10 +126,54 @@ class EngineSettings(Section, frozen=True):
     max_age_s: Seconds = 5.0
 
 
+class SmoothingSettings(Section, frozen=True):
+    """Tuned on predictions for HAPT's training people by models that did not see them; see smoothing.py."""
+
+    time_constant_s: Annotated[float, Meta(gt=0.0, le=60.0)] = 0.7
+    settle_s: Annotated[float, Meta(ge=0.0, le=60.0)] = 4.0
+    still_time_constant_s: Annotated[float, Meta(gt=0.0, le=600.0)] = 5.0
+    hysteresis: Annotated[float, Meta(ge=1.0)] = 13.0
+    min_hold_s: Annotated[float, Meta(ge=0.0, le=600.0)] = 2.0
+    min_confidence: Annotated[float, Meta(ge=0.0, lt=1.0)] = 0.35
+    restart_s: Seconds = 10.0
+
+    def __post_init__(self) -> None:
+        if self.hysteresis >= 1 / FLOOR:
+            raise ValueError(
+                f"hysteresis {self.hysteresis:g} is never reached: a window counts at most {1 / FLOOR:g} to 1"
+            )
+        if self.min_confidence > 0.5:
+            raise ValueError(
+                f"min_confidence {self.min_confidence:g} makes every change pass through unknown, since two "
+                "activities share the confidence then; expected 0.5 or less"
+            )
+        if self.still_time_constant_s < self.time_constant_s:
+            raise ValueError(
+                f"still_time_constant_s {self.still_time_constant_s:g} must not be shorter than "
+                f"time_constant_s {self.time_constant_s:g}: a still phone is to change its mind more slowly"
+            )
+        longest = max(self.still_time_constant_s, self.min_hold_s)
+        if self.restart_s <= longest:
+            raise ValueError(
+                f"restart_s {self.restart_s:g} must exceed still_time_constant_s and min_hold_s ({longest:g})"
+            )
+
+
 class OutputSettings(Section, frozen=True):
     prefix: TopicPrefix = "hard"
     qos: Qos = 0
+    event_qos: Qos = 1
     retain: bool = True
+    stale_s: Seconds = 10.0
+    offline_s: Seconds = 60.0
+
+    def __post_init__(self) -> None:
+        if self.offline_s <= self.stale_s:
+            raise ValueError(f"offline_s {self.offline_s:g} must be longer than stale_s {self.stale_s:g}")
+
+
+class TotalsSettings(Section, frozen=True):
+    keep_days: Annotated[int, Meta(ge=1, le=36_500)] = 400
 
 
 class HomeAssistantSettings(Section, frozen=True):
@@ -151,8 +196,17 @@ class Settings(Section, frozen=True):
     sources: SourcesSettings = SourcesSettings()
     imu: ImuSettings = ImuSettings()
     engine: EngineSettings = EngineSettings()
+    smoothing: SmoothingSettings = SmoothingSettings()
     output: OutputSettings = OutputSettings()
     homeassistant: HomeAssistantSettings = HomeAssistantSettings()
+    totals: TotalsSettings = TotalsSettings()
+
+    def __post_init__(self) -> None:
+        if self.imu.evict_after_s <= self.output.offline_s:
+            raise ValueError(
+                f"imu.evict_after_s {self.imu.evict_after_s:g} must be longer than output.offline_s "
+                f"{self.output.offline_s:g}: a forgotten device cannot be said to be offline"
+            )
 
 
 def load_settings(
@@ -280,8 +334,8 @@ def _explain(message: str, tree: Tree, origins: Mapping[Key, str], path: Path | 
         what = f"expected one of {', '.join(choices)}" if choices else what
         if not isinstance(found, dict | list) and not any(s[: len(key)] == key for s in SECRET):
             what += f" (it is {found!r})"
-    place = next((origins[key[:i]] for i in range(len(key), 0, -1) if key[:i] in origins), str(path))
-    return f"{place}: {'.'.join(key)}: {what}"
+    place = next((origins[key[:i]] for i in range(len(key), 0, -1) if key[:i] in origins), None)
+    return ": ".join(filter(None, (place or str(path or "settings"), ".".join(key), what)))
 
 
 def _type_at(key: Key) -> object:

@@ -10,17 +10,19 @@ from collections.abc import Iterable, Sequence
 from hard.align import Aligner
 from hard.codecs import PayloadError, good_name
 from hard.handoff import Inbox
+from hard.history import History
 from hard.log import Sampled
 from hard.recognizer import Recognizer
 from hard.router import Router
 from hard.sinks import Sink
-from hard.smoothing import History
 from hard.stats import Counters, Drop
-from hard.types import Message, Readings
+from hard.types import Event, Label, Message, Readings
 
 log = logging.getLogger(__name__)
 
 EVICT_EVERY_S = 5.0
+EVICT_EVERY_S = 5.0
+LISTEN_EVERY_S = 1.0  # for silence
 ALIGNER_KEEPS_S = 60.0  # readings older than this are of no use any more
 IDLE_S = 1.0
 
@@ -54,7 +56,7 @@ class Engine:
 
     def run(self, stop: threading.Event) -> None:
         """Tick until `stop` is set and the inbox is empty; ticks are at least `tick_s` apart under load."""
-        evict_s = 0.0
+        evict_s = listen_s = 0.0
         while True:
             stopping = stop.is_set()
             messages = self._inbox.drain(0.0 if stopping else IDLE_S)
@@ -66,6 +68,9 @@ class Engine:
             if started_s - evict_s > EVICT_EVERY_S:
                 evict_s = started_s
                 self.evict(started_s)
+            if started_s - listen_s > LISTEN_EVERY_S:
+                listen_s = started_s
+                self.listen(started_s)
             self.ticks += 1
             if messages:
                 stop.wait(max(0.0, started_s + self._tick_s - time.monotonic()))
@@ -81,10 +86,23 @@ class Engine:
         if not predictions:
             return
         utc_s, labelled_s = time.time(), time.monotonic()
-        labels = [self._history.label(p, utc_s, labelled_s) for p in predictions]
+        events: list[Event] = []
+        labels = [self._history.label(p, utc_s, labelled_s, events) for p in predictions]
+        self._emit(labels, events)
+
+    def listen(self, now_s: float) -> None:
+        """Tell of the devices that have fallen silent."""
+        events: list[Event] = []
+        self._emit(self._history.silent(now_s, events), events)
+
+    def _emit(self, labels: list[Label], events: list[Event]) -> None:
         self._counters.add("labels", len(labels))
+        self._counters.add("events", len(events))
         for sink in self._sinks:
-            sink.emit(labels)
+            if events:
+                sink.announce(events)
+            if labels:
+                sink.emit(labels)
 
     def evict(self, now_s: float) -> None:
         self._aligner.evict(now_s - ALIGNER_KEEPS_S)

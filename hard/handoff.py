@@ -6,7 +6,7 @@ import threading
 from collections import deque
 
 from hard.stats import Counters, Drop
-from hard.types import Label, Message
+from hard.types import DayTotals, Label, Message
 
 
 class Inbox:
@@ -49,10 +49,11 @@ class Inbox:
 
 
 class Board:
-    """Each device's newest label, for whoever wants to show it; copies out, so readers never wait long."""
+    """Each device's newest label and totals, for showing; copies out, so readers never wait long."""
 
     def __init__(self) -> None:
         self._labels: dict[str, Label] = {}
+        self._totals: dict[str, DayTotals] = {}
         self._lock = threading.Lock()
 
     def put(self, labels: list[Label]) -> None:
@@ -60,12 +61,22 @@ class Board:
             for label in labels:
                 self._labels[label.prediction.device] = label
 
+    def put_totals(self, totals: DayTotals) -> None:
+        with self._lock:
+            self._totals[totals.device] = totals
+
     def forget(self, devices: list[str]) -> None:
         with self._lock:
             for device in devices:
                 self._labels.pop(device, None)
+                self._totals.pop(device, None)
 
     def labels(self) -> list[Label]:
         """Newest label of every device, by name."""
         with self._lock:
             return [self._labels[d] for d in sorted(self._labels)]
+
+    def totals(self) -> dict[str, DayTotals]:
+        """Newest totals of every device, by name."""
+        with self._lock:
+            return dict(self._totals)

@@ -11,10 +11,9 @@ from numpy.typing import ArrayLike
 from hard.card import Card
 from hard.imu import Imu, Limits
 from hard.model import Model, load_model
+from hard.novelty import measure
 from hard.stats import Counters, Drop
-from hard.types import F32, Chunk, Prediction, Windows
-
-UNKNOWN = "unknown"
+from hard.types import F32, UNKNOWN, Chunk, Prediction, Windows
 
 
 class Recognizer:
@@ -103,16 +102,19 @@ class Recognizer:
         labels = card.labels
         best = probabilities.argmax(axis=1)
         rows = probabilities.tolist()
+        motion = measure(w.x)
         out = []
         for i, device in enumerate(w.devices):
             rate = float(w.rate_hz[i])
-            known = rate >= self._min_rate_hz
+            reason = motion.reason(i, card.motion_range)
+            if rate < self._min_rate_hz:
+                reason = f"rate {rate:.1f} Hz is below {self._min_rate_hz:g} Hz"
             out.append(
                 Prediction(
                     device=device,
                     t_end=float(w.t_end[i]),
-                    activity=labels[best[i]] if known else UNKNOWN,
-                    confidence=rows[i][best[i]] if known else 0.0,
+                    activity=labels[best[i]] if reason is None else UNKNOWN,
+                    confidence=rows[i][best[i]] if reason is None else 0.0,
                     probabilities=dict(zip(labels, rows[i], strict=True)),
                     rate_hz=rate,
                     gaps=w.gaps[i],
@@ -120,7 +122,8 @@ class Recognizer:
                     end_s=float(w.end_s[i]),
                     model=card.name,
                     model_hash=card.sha256[:12],
-                    reason=None if known else f"rate {rate:.1f} Hz is below {self._min_rate_hz:g} Hz",
+                    reason=reason,
+                    movement_g=motion.body_g[i],
                 )
             )
         return out

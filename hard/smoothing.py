@@ -1,40 +1,105 @@
-"""Predictions -> labels: each device's activity over time."""
+"""Probabilities -> steady activity: smoothing, hysteresis and minimum hold, on the device's clock.
+
+The logarithms of a device's probabilities are averaged with exponential forgetting; the average, normalised,
+is the confidence. They are floored, so that one window has a say but not the last word. Another activity
+replaces the current one when it is `hysteresis` times as likely and the current one has lasted `min_hold_s`.
+Nobody stands up without moving: while the phone lies still, the average is taken over longer. All times are
+seconds on the device's clock: they mean the same at any hop and overlap. The ratio suits models trained with
+label smoothing, as ours are; an overconfident one needs a larger ratio or a longer average.
+"""
 
 from __future__ import annotations
 
+import math
+from typing import Final
+
 import msgspec
 
-from hard.types import Label, Prediction
+from hard.config import FLOOR, SmoothingSettings
+from hard.types import UNKNOWN, Prediction
+
+STILL_G: Final = 0.1  # sitting, standing and lying stay below in 95 % of windows; every change between them
+# has a window above 0.24, all walking windows are above 0.18 (HAPT's training people)
+LOW_CONFIDENCE: Final = "low confidence"
 
 
-class _Run(msgspec.Struct):
+class Steady(msgspec.Struct, frozen=True):
+    """A device's activity as of one window."""
+
     activity: str
-    since_s: float
-    seq: int
+    confidence: float  # 0-1; 0 where the activity is `unknown`
+    reason: str | None  # why it is `unknown`
+    restarted: bool  # nothing before this window counted
 
 
-class History:
-    """Since when each device does what it does. Owner: one thread."""
+class _State(msgspec.Struct):
+    t_end: float  # device seconds of the newest window
+    logs: list[float]  # averaged logarithms: the model's activities, then `unknown`
+    activity: str = UNKNOWN
+    since_t: float = -math.inf  # device seconds of the first window with this activity
+    clear_t: float = -math.inf  # of the newest window at which some activity reached min_confidence
+    moved_t: float = -math.inf  # of the newest window with movement
+    why: str | None = None  # of the newest window that was `unknown` by itself
 
-    def __init__(self, model: str, model_hash: str) -> None:
-        self._model = model
-        self._hash = model_hash
-        self._runs: dict[str, _Run] = {}
 
-    def label(self, prediction: Prediction, utc_s: float, now_s: float) -> Label:
-        """The label for a prediction made now: `utc_s` epoch seconds, `now_s` monotonic seconds."""
-        latency_s = now_s - prediction.arrival_s
-        window_end_s = utc_s - (now_s - prediction.end_s)
-        run = self._runs.get(prediction.device)
-        if run is None:
-            run = self._runs[prediction.device] = _Run(prediction.activity, window_end_s, 0)
-        elif run.activity != prediction.activity:
-            run.activity, run.since_s = prediction.activity, window_end_s
-        run.seq += 1
-        return Label(
-            prediction, run.since_s, window_end_s, run.seq, self._model, self._hash, latency_s * 1000.0
-        )
+class Smoother:
+    """Each device's steady activity, from the sequence of its predictions alone. Owner: one thread."""
+
+    def __init__(self, settings: SmoothingSettings) -> None:
+        self._settings = settings
+        self._margin = math.log(settings.hysteresis)
+        self._states: dict[str, _State] = {}
+
+    def update(self, p: Prediction) -> Steady:
+        """Take a device's next prediction; its `t_end`, probabilities, movement and reason are what counts.
+
+        A window that is `unknown` by itself says so with certainty, and nothing about the activities.
+        """
+        names = [*p.probabilities, UNKNOWN]
+        known = p.reason is None
+        shares = [*p.probabilities.values(), 0.0] if known else [0.0] * len(p.probabilities) + [1.0]
+        logs = [math.log(max(share, FLOOR)) for share in shares]
+        state = self._states.get(p.device)
+        restarted = state is None or not 0 < p.t_end - state.t_end <= self._settings.restart_s
+        if state is None or restarted:
+            state = self._states[p.device] = _State(p.t_end, logs, moved_t=p.t_end)
+        else:
+            self._average(state, logs, p)
+        state.why = state.why if known else p.reason
+        weights = [math.exp(value) for value in state.logs]
+        total = sum(weights) - FLOOR  # of `unknown`, which no known window speaks for
+        best = max(range(len(names)), key=weights.__getitem__)
+        if weights[best] / total >= self._settings.min_confidence:
+            state.clear_t = p.t_end
+        self._move(state, names, best)
+        if state.activity != UNKNOWN:
+            return Steady(state.activity, weights[names.index(state.activity)] / total, None, restarted)
+        reason = state.why if names[best] == UNKNOWN else LOW_CONFIDENCE
+        return Steady(UNKNOWN, 0.0, reason, restarted)
 
     def forget(self, devices: list[str]) -> None:
         for device in devices:
-            self._runs.pop(device, None)
+            self._states.pop(device, None)
+
+    def _average(self, state: _State, logs: list[float], p: Prediction) -> None:
+        if p.movement_g >= STILL_G:
+            state.moved_t = p.t_end
+        still = p.t_end - state.moved_t > self._settings.settle_s
+        time_s = self._settings.still_time_constant_s if still else self._settings.time_constant_s
+        keep = math.exp((state.t_end - p.t_end) / time_s)
+        state.logs = [keep * a + (1 - keep) * b for a, b in zip(state.logs, logs, strict=True)]
+        state.t_end = p.t_end
+
+    def _move(self, state: _State, names: list[str], best: int) -> None:
+        """Let the most likely activity replace the current one, or `unknown` where none is clear for long."""
+        if state.t_end - state.since_t < self._settings.min_hold_s:
+            return
+        lead = state.logs[best] - state.logs[names.index(state.activity)]
+        if state.clear_t == state.t_end:
+            begins = state.since_t == -math.inf
+            activity = names[best] if begins or lead >= self._margin else state.activity
+        else:
+            unclear = state.t_end - state.clear_t >= self._settings.min_hold_s
+            activity = UNKNOWN if unclear else state.activity
+        if activity != state.activity or state.since_t == -math.inf:
+            state.activity, state.since_t = activity, state.t_end

@@ -27,6 +27,7 @@ class Drop(enum.StrEnum):
     STALE_HOP = "stale_hop"  # windows: older than engine.max_age_s, filtered but not classified
     OUTBOX_FULL = "outbox_full"  # labels: the broker does not take them fast enough
     NOT_CONNECTED = "not_connected"  # labels: no broker to take them
+    TOTALS_NOT_WRITTEN = "totals_not_written"  # writes: the disk failed; the seconds wait for the next
 
 
 class Counters:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 
 from rich.console import Group, RenderableType
@@ -11,7 +12,7 @@ from rich.text import Text
 
 from hard.card import Card
 from hard.log import duration
-from hard.types import Label
+from hard.types import DayTotals, Label
 
 SILENT_S = 10.0
 MAX_ROWS = 40
@@ -26,24 +27,38 @@ _COLOURS = {
 }
 
 
-def render(title: str, labels: Sequence[Label], drops: Mapping[str, int], utc_s: float) -> RenderableType:
-    """One row a device: activity, confidence, since, rate, latency; below it, what was lost."""
+def render(
+    title: str,
+    labels: Sequence[Label],
+    drops: Mapping[str, int],
+    utc_s: float,
+    totals: Mapping[str, DayTotals] | None = None,
+) -> RenderableType:
+    """One row a device: activity, confidence, since, rate, latency, today's totals; below, what was lost."""
+    day = datetime.fromtimestamp(utc_s).date().isoformat()
     table = Table(title=title, title_style="bold", title_justify="left", expand=False)
     for column in ("device", "activity", "confidence", "since", "rate", "latency"):
         table.add_column(
-            column, justify="right" if column in ("since", "rate", "latency") else "left", no_wrap=True
+            column,
+            justify="right" if column in ("since", "rate", "latency") else "left",
+            no_wrap=True,
+            max_width=44 if column == "activity" else None,  # a reason is longer; payload and log have it all
         )
+    table.add_column("today", ratio=1)  # the one that gives way where the terminal is narrow
     for label in labels[:MAX_ROWS]:
         p = label.prediction
         silent_s = utc_s - label.window_end_s
         quiet = silent_s > SILENT_S
         table.add_row(
             p.device,
-            Text(p.reason or p.activity.replace("_", " "), _COLOURS.get(p.activity, "bright_black")),
-            _bar(p.confidence),
+            Text(
+                label.reason or label.activity.replace("_", " "), _COLOURS.get(label.activity, "bright_black")
+            ),
+            _bar(label.confidence),
             f"silent {duration(silent_s)}" if quiet else duration(utc_s - label.since_s),
             f"{p.rate_hz:.1f} Hz",
             f"{label.latency_ms:.0f} ms",
+            _today(totals.get(p.device) if totals else None, day),
             style="dim" if quiet else None,
         )
     lines: list[RenderableType] = [table]
@@ -54,6 +69,23 @@ def render(title: str, labels: Sequence[Label], drops: Mapping[str, int], utc_s:
     if drops:
         lines.append(Text("lost: " + ", ".join(f"{name} {n}" for name, n in drops.items()), "red"))
     return Group(*lines)
+
+
+def _today(totals: DayTotals | None, day: str) -> Text:
+    """What took longest today: walking 12m, sitting 1h05."""
+    text = Text(no_wrap=True, overflow="ellipsis")
+    if totals is not None and totals.day == day:
+        most = sorted(totals.seconds.items(), key=lambda item: -item[1])
+        text.append(", ".join(f"{name.replace('_', ' ')} {_short(s)}" for name, s in most[:3]))
+    return text
+
+
+def _short(seconds: float) -> str:
+    """45s, 12m, 1h05."""
+    minutes = int(seconds) // 60
+    if minutes < 1:
+        return f"{int(seconds)}s"
+    return f"{minutes}m" if minutes < 60 else f"{minutes // 60}h{minutes % 60:02d}"
 
 
 def _bar(share: float) -> Text:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import enum
-from typing import TypeAlias
+import math
+from typing import Literal, TypeAlias
 
 import msgspec
 import numpy as np
@@ -13,6 +14,7 @@ F32: TypeAlias = NDArray[np.float32]
 F64: TypeAlias = NDArray[np.float64]
 
 G = 9.80665  # standard gravity, m/s²: one g
+UNKNOWN = "unknown"  # the activity where none can be told
 
 
 class HardError(Exception):
@@ -72,6 +74,13 @@ class Windowing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     order: int = 3
 
 
+class MotionRange(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The most motion, over a window, that a model saw in training; comes from the model's card."""
+
+    max_body_g: float  # rms body acceleration
+    max_gyro_rad_s: float  # rms angular velocity
+
+
 class Windows(msgspec.Struct, frozen=True):
     """A batch of N windows, ready for a model, in the order of each device's time."""
 
@@ -96,18 +105,39 @@ class Prediction(msgspec.Struct, frozen=True):
     gaps: int
     arrival_s: float
     end_s: float  # monotonic time of the window's last sample, by the device's clock
-    model: str = ""
-    model_hash: str = ""
+    model: str
+    model_hash: str  # first 12 digits of its sha256
     reason: str | None = None
+    movement_g: float = math.inf  # rms body acceleration of the window; infinite: not measured
 
 
 class Label(msgspec.Struct, frozen=True):
-    """A prediction in its device's history, as subscribers get it."""
+    """A device's steady activity at a window's end, as subscribers get it, with the window's prediction."""
 
     prediction: Prediction
-    since_s: float  # UTC seconds (epoch) of the end of the first window with this activity
+    activity: str  # steady; see smoothing.py
+    confidence: float  # steady, 0-1; 0 where the activity is `unknown`
+    reason: str | None  # why the activity is `unknown`
+    since_s: float  # UTC seconds (epoch) of the end of the first window with this steady activity
     window_end_s: float  # UTC seconds (epoch), estimated from the arrival
     seq: int  # counts the device's labels from 1
-    model: str
-    model_hash: str
     latency_ms: float  # from arrival of the window's last sample to the moment of publishing
+
+
+class DayTotals(msgspec.Struct, frozen=True):
+    """What a device did on one day; nobody writes to `seconds` after creation."""
+
+    device: str
+    day: str  # local, ISO 8601
+    seconds: dict[str, float]  # by steady activity
+
+
+class Event(msgspec.Struct, frozen=True):
+    """A person begins or ends a steady activity; `unknown` is none, and has no events."""
+
+    device: str
+    type: Literal["enter", "exit"]
+    activity: str
+    t: float  # device seconds, the end of a window
+    utc_s: float  # the same moment in UTC seconds (epoch), estimated from the arrival
+    dwell_s: float | None = None  # of an exit: device seconds since its enter

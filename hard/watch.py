@@ -13,7 +13,7 @@ from hard.app import Stop, show
 from hard.broker import Broker
 from hard.handoff import Board
 from hard.sinks.board import BoardSink
-from hard.sinks.payload import decode
+from hard.sinks.payload import decode, decode_totals
 from hard.stats import Counters, Drop
 from hard.table import render
 
@@ -24,6 +24,7 @@ class Watcher:
     """Activity messages -> Board. Runs in the broker connection's thread."""
 
     def __init__(self, board: Board, counters: Counters, prefix: str) -> None:
+        self._board = board
         self._sink = BoardSink(board)
         self._counters = counters
         self._status_topic = f"{prefix}/status"
@@ -35,7 +36,10 @@ class Watcher:
             log.info("hard is %s", self.status)
         elif payload:  # an empty one clears a retained label
             try:
-                self._sink.emit([decode(payload)])
+                if topic.endswith("/totals"):
+                    self._board.put_totals(decode_totals(payload))
+                else:
+                    self._sink.emit([decode(payload)])
             except ValueError as e:
                 self._counters.add(Drop.BAD_PAYLOAD)
                 log.debug("%s: %s", topic, e)
@@ -51,7 +55,7 @@ def watch(url: BrokerUrl, prefix: str, for_s: float | None = None) -> int:
     board, counters, stop = Board(), Counters(), Stop()
     watcher = Watcher(board, counters, prefix)
     broker = Broker(url, counters)
-    broker.listen({f"{prefix}/+/activity": 0, f"{prefix}/status": 0}, watcher.take)
+    broker.listen({f"{prefix}/+/activity": 0, f"{prefix}/+/totals": 0, f"{prefix}/status": 0}, watcher.take)
     end_s = None if for_s is None else time.monotonic() + for_s
     with stop.on_signals():
         broker.start()
@@ -61,7 +65,7 @@ def watch(url: BrokerUrl, prefix: str, for_s: float | None = None) -> int:
                 def frame() -> RenderableType:
                     status = watcher.status if broker.connected else "out of reach"
                     title = f"{url}   hard is {status}   Ctrl-C ends"
-                    return render(title, board.labels(), counters.drops(), time.time())
+                    return render(title, board.labels(), counters.drops(), time.time(), board.totals())
 
                 show(console, frame, stop, end_s)
             else:

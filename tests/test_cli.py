@@ -10,7 +10,9 @@ import pytest
 
 import hard as package
 from conftest import Hard
+from hard.config import SmoothingSettings
 from hard.recognizer import Recognizer
+from hard.smoothing import Smoother
 from hard.synthetic import SyntheticPhone
 
 
@@ -90,11 +92,14 @@ def test_classify_json_is_json_lines_and_nothing_else(hard: Hard, walk: Path) ->
     table = np.loadtxt(walk, delimiter=",", skiprows=1)
     expected = Recognizer("lstm-waist").push("x", table[:, 0], table[:, 1:])
     got = [json.loads(line) for line in done.stdout.splitlines()]
-    assert [(g["t_end"], g["activity"]) for g in got] == [(p.t_end, p.activity) for p in expected]
+    smoother = Smoother(SmoothingSettings())
+    assert [g["activity"] for g in got] == [smoother.update(p).activity for p in expected]
+    assert [(g["t_end"], g["raw"]["activity"]) for g in got] == [(p.t_end, p.activity) for p in expected]
     for line in got:
-        assert set(line) == {"t_end", "activity", "confidence", "probabilities"}
-        assert line["confidence"] == max(line["probabilities"].values())
-        assert line["probabilities"][line["activity"]] == line["confidence"]
+        assert set(line) - {"reason"} == {"t_end", "activity", "confidence", "probabilities", "raw"}
+        assert line["raw"]["confidence"] == max(line["probabilities"].values())
+        assert line["probabilities"][line["raw"]["activity"]] == line["raw"]["confidence"]
+        assert ("reason" in line) == (line["activity"] == "unknown")
         assert sum(line["probabilities"].values()) == pytest.approx(1.0, abs=1e-5)
 
 

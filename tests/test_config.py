@@ -80,6 +80,17 @@ def test_a_section_without_keys_is_its_default(tmp_path: Path) -> None:
         ("imu:\n  max_gap_s: 0.2\n  max_gap_s: 0.3\n", r":3: imu\.max_gap_s is given twice"),
         ("a: [\n", r":2: not YAML"),
         ("- 1\n", r":1: expected keys"),
+        (
+            "smoothing:\n  hysteresis: 60\n",
+            r":1: smoothing: hysteresis 60 is never reached: .* at most 50 to 1",
+        ),
+        ("smoothing: {min_confidence: 0.6}\n", r":1: smoothing: min_confidence 0\.6 makes every change pass"),
+        (
+            "smoothing: {min_hold_s: 12}\n",
+            r":1: smoothing: restart_s 10 must exceed still_time_constant_s and min_hold_s \(12\)",
+        ),
+        ("imu: {evict_after_s: 50}\n", r": imu\.evict_after_s 50 must be longer than output\.offline_s 60"),
+        ("output: {stale_s: 90}\n", r":1: output: offline_s 60 must be longer than stale_s 90"),
     ],
 )
 def test_an_error_names_line_key_and_fix(tmp_path: Path, text: str, error: str) -> None:

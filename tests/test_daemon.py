@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import itertools
 import json
 import os
 import pty
@@ -59,8 +60,8 @@ def subscribe() -> Iterator[object]:
         subscriber.broker.stop()
 
 
-def run_embedded(hard: Hard, port: int, *arguments: str) -> subprocess.Popen[str]:
-    process = hard.start("run", *arguments, HARD__EMBEDDED__PORT=str(port))
+def run_embedded(hard: Hard, port: int, *arguments: str, **env: str) -> subprocess.Popen[str]:
+    process = hard.start("run", *arguments, HARD__EMBEDDED__PORT=str(port), **env)
     wait_for(lambda: listening(port) or process.poll() is not None, what="the embedded broker")
     return process
 
@@ -169,16 +170,91 @@ def test_replayed_csv_is_labelled_live_as_offline(hard: Hard, port: int, tmp_pat
     assert done.returncode == 0, done.stderr
     offline = [json.loads(line) for line in hard.run("classify", str(path), "--json").stdout.splitlines()]
     wait_for(lambda: len(seen.labels("alice")) >= len(offline), what="the last label")
-    live = [(label["window_end"]["device_s"], label["activity"]) for label in seen.labels("alice")]
-    assert live == [(round(line["t_end"], 6), line["activity"]) for line in offline]
+    live = [
+        (label["window_end"]["device_s"], label["raw"], label["activity"]) for label in seen.labels("alice")
+    ]
+    assert live == [
+        (
+            round(line["t_end"], 6),
+            line["raw"] | {"confidence": pytest.approx(line["raw"]["confidence"], abs=1e-4)},
+            line["activity"],
+        )
+        for line in offline
+    ]
+    assert len({steady for _, _, steady in live}) > 1
     label = seen.labels("alice")[-1]
     assert set(label) == {
-        "v", "device", "activity", "confidence", "probabilities", "since", "window_end", "seq", "model",
-        "latency_ms", "rate_hz", "gaps", "reason",
+        "v", "device", "activity", "confidence", "raw", "probabilities", "since", "window_end", "seq",
+        "model", "latency_ms", "rate_hz", "gaps", "reason",
     }  # fmt: skip
     assert label["rate_hz"] == pytest.approx(50, abs=0.5)
     process.terminate()
     process.communicate(timeout=10)
+
+
+def csv(path: Path, seed: int, seconds: float, dwell_s: float) -> Path:
+    t, samples = SyntheticPhone(seed, dwell_s=dwell_s).read(0, int(seconds * 50))
+    np.savetxt(path, np.column_stack([t, samples]), "%.9g", ",", header="t,ax,ay,az,gx,gy,gz", comments="")
+    return path
+
+
+def test_events_alternate_and_silence_ends_an_activity(
+    hard: Hard, port: int, tmp_path: Path, subscribe
+) -> None:
+    quick = {"HARD__OUTPUT__STALE_S": "1", "HARD__OUTPUT__OFFLINE_S": "2"}
+    process = run_embedded(hard, port, **quick)
+    seen = subscribe(port, "hard/+/activity", "hard/+/event", "hard/status")
+    wait_for(lambda: seen.last("hard/status") == b"online", what="the daemon")
+    path = csv(tmp_path / "me.csv", 3, 60.0, 15.0)
+    url = f"mqtt://127.0.0.1:{port}"
+    assert hard.run("replay", str(path), "--as", "alice", "--speed", "40", "--broker", url).returncode == 0
+    wait_for(
+        lambda: seen.labels("alice")[-1:] and seen.labels("alice")[-1]["reason"] == "offline", what="offline"
+    )
+    labels = seen.labels("alice")
+    assert [label["reason"] for label in labels[-2:]] == ["stale", "offline"]
+    assert [label["activity"] for label in labels[-2:]] == ["unknown", "unknown"]
+    windows = [(label["window_end"]["device_s"], label["activity"]) for label in labels[:-2]]
+    expected = []  # from the labels: what began and ended, and when
+    for (_, before), (t, after) in itertools.pairwise([(0.0, "unknown"), *windows]):
+        if before != after:
+            expected += [("exit", before, t)] if before != "unknown" else []
+            expected += [("enter", after, t)] if after != "unknown" else []
+    expected.append(("exit", windows[-1][1], windows[-1][0]))
+    events = [json.loads(p) for t, p in seen.messages if t == "hard/alice/event"]
+    assert [(e["type"], e["activity"], e["t"]) for e in events] == expected
+    assert len(expected) >= 6
+    for enter, leave in zip(events[::2], events[1::2], strict=True):
+        assert leave["dwell_s"] == pytest.approx(leave["t"] - enter["t"], abs=1e-5)
+        assert "dwell_s" not in enter
+    process.terminate()
+    process.communicate(timeout=10)
+
+
+def test_daily_totals_go_on_after_a_restart(hard: Hard, port: int, tmp_path: Path, subscribe) -> None:
+    path = csv(tmp_path / "me.csv", 0, 30.0, 100.0)
+    url = f"mqtt://127.0.0.1:{port}"
+    sums = []
+    for old in range(2):  # the second time a label of the first is on the broker
+        process = run_embedded(hard, port)
+        seen = subscribe(port, "hard/+/activity", "hard/+/totals", "hard/status")
+        wait_for(lambda s=seen: s.last("hard/status") == b"online", what="the daemon")
+        wait_for(lambda s=seen, n=old: len(s.labels("alice")) == n, what="the retained label")
+        assert (
+            hard.run("replay", str(path), "--as", "alice", "--speed", "20", "--broker", url).returncode == 0
+        )
+        windows = (30 * 50 - 128) // 64 + 1
+        wait_for(lambda s=seen, n=old + windows: len(s.labels("alice")) >= n, what="the last label")
+        process.terminate()
+        process.communicate(timeout=10)
+        assert process.returncode == 0
+        last = seen.last("hard/alice/totals")
+        assert last
+        totals = json.loads(last)
+        assert (totals["v"], totals["device"]) == (1, "alice")
+        sums.append(totals["seconds"])
+    assert sums[0] == {"walking": pytest.approx((windows - 1) * 1.28, abs=0.1)}
+    assert sums[1] == {"walking": pytest.approx(2 * (windows - 1) * 1.28, abs=0.1)}
 
 
 def test_watch_shows_labels_of_any_broker(hard: Hard, port: int) -> None:

@@ -13,15 +13,17 @@ from hypothesis import strategies as st
 
 from hard.codecs import CodecOptions, good_name
 from hard.codecs.native import NativeCodec, encode
+from hard.config import SmoothingSettings
 from hard.engine import Engine
 from hard.handoff import Inbox
+from hard.history import History
 from hard.model import TorchScriptModel, load_model
 from hard.recognizer import Recognizer
 from hard.router import Router
-from hard.smoothing import History
+from hard.smoothing import Smoother
 from hard.stats import Counters, Drop
 from hard.synthetic import SyntheticPhone
-from hard.types import Label, Message
+from hard.types import Event, Label, Message
 
 
 @pytest.fixture(scope="module")
@@ -34,10 +36,14 @@ class Kept:
 
     def __init__(self) -> None:
         self.labels: list[Label] = []
+        self.events: list[Event] = []
         self.forgotten: list[str] = []
 
     def emit(self, labels: list[Label]) -> None:
         self.labels += labels
+
+    def announce(self, events: list[Event]) -> None:
+        self.events += events
 
     def forget(self, devices: list[str]) -> None:
         self.forgotten += devices
@@ -48,7 +54,7 @@ def engine(model: TorchScriptModel, **options: float) -> tuple[Engine, Kept, Cou
     recognizer = Recognizer(model, counters=counters)
     router = Router([("hard/+/imu", NativeCodec(CodecOptions(), Counters()))])
     inbox = Inbox(1000, 1 << 20, counters)
-    history = History("lstm-waist", "0" * 12)
+    history = History(Smoother(SmoothingSettings()))
     return Engine(inbox, router, recognizer, history, [sink], counters, **options), sink, counters
 
 
@@ -88,7 +94,10 @@ def test_labels_do_not_depend_on_messages_batches_or_ticks(
         alone = Recognizer(model)
         t, samples = SyntheticPhone(i, rate_hz=rate_hz, dwell_s=5.0).read(0, int(11.0 * rate_hz))
         expected = alone.push("x", t, samples)
-        got = [label.prediction for label in sink.labels if label.prediction.device == f"d{i}"]
+        labels = [label for label in sink.labels if label.prediction.device == f"d{i}"]
+        got = [label.prediction for label in labels]
+        smoother = Smoother(SmoothingSettings())
+        assert [label.activity for label in labels] == [smoother.update(p).activity for p in expected]
         assert [(p.t_end, p.activity) for p in got] == [(p.t_end, p.activity) for p in expected]
         for a, b in zip(got, expected, strict=True):
             np.testing.assert_allclose(
@@ -102,7 +111,7 @@ def test_labels_count_up_and_say_since_when(model: TorchScriptModel) -> None:
         running.tick([message], 0.0)
     assert [label.seq for label in sink.labels] == list(range(1, len(sink.labels) + 1))
     for before, label in zip(sink.labels, sink.labels[1:], strict=False):
-        same = before.prediction.activity == label.prediction.activity
+        same = before.activity == label.activity
         assert label.since_s == (before.since_s if same else label.window_end_s)
 
 
@@ -111,7 +120,9 @@ def test_a_slow_stream_is_unknown_and_says_why(model: TorchScriptModel) -> None:
     for message in messages("alice", 0, 20.0, [10], rate_hz=10.0):
         running.tick([message], 0.0)
     assert {label.prediction.activity for label in sink.labels} == {"unknown"}
-    assert all("10.0 Hz is below" in (label.prediction.reason or "") for label in sink.labels)
+    assert {label.activity for label in sink.labels} == {"unknown"}
+    assert all("10.0 Hz is below" in (label.reason or "") for label in sink.labels)
+    assert sink.events == []
 
 
 def test_a_silent_device_is_forgotten_everywhere(model: TorchScriptModel) -> None:
@@ -123,6 +134,35 @@ def test_a_silent_device_is_forgotten_everywhere(model: TorchScriptModel) -> Non
     for message in messages("alice", 0, 5.0, [25]):
         running.tick([message], 0.0)
     assert [label.seq for label in sink.labels] == [1, 2, 1, 2]
+
+
+def test_a_silent_device_becomes_stale_then_offline_and_enters_anew(model: TorchScriptModel) -> None:
+    running, sink, _ = engine(model)
+    sent = list(messages("alice", 0, 6.0, [25]))
+    for message in sent[:10]:  # arrived at 0.0
+        running.tick([message], 0.0)
+    running.listen(9.9)
+    before = len(sink.labels)
+    assert [label.activity for label in sink.labels] == ["walking"] * before
+    for now_s in (10.1, 11.1, 59.0):  # said once, however often it is looked at
+        running.listen(now_s)
+    for now_s in (60.1, 61.1):
+        running.listen(now_s)
+    quiet = sink.labels[before:]
+    assert [(label.activity, label.reason) for label in quiet] == [
+        ("unknown", "stale"),
+        ("unknown", "offline"),
+    ]
+    assert [label.prediction.activity for label in quiet] == ["unknown", "unknown"]
+    assert [label.seq for label in sink.labels] == list(range(1, before + 3))
+    for message in sent[10:]:  # its clock has no gap: the signal goes on, but it enters anew
+        running.tick([Message(message.topic, message.payload, 70.0)], 70.0)
+    assert [(e.type, e.activity) for e in sink.events] == [
+        ("enter", "walking"), ("exit", "walking"), ("enter", "walking"),
+    ]  # fmt: skip
+    first, last = sink.labels[0].prediction.t_end, sink.labels[before - 1].prediction.t_end
+    assert [e.t for e in sink.events[:2]] == [first, last]
+    assert sink.events[1].dwell_s == pytest.approx(last - first)
 
 
 def seeds() -> list[bytes]:

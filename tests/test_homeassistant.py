@@ -97,8 +97,9 @@ def check_entity(c: Json) -> None:
 
 def label(device: str) -> Label:
     shares = dict.fromkeys(LABELS, 0.0) | {"walking": 1.0}
-    prediction = Prediction(device, 2.56, "walking", 1.0, shares, 50.0, 0, 0.0, 0.0)
-    return Label(prediction, 1.0, 1.0, 1, "lstm-waist", "0123456789ab", 1.0)
+    model = ("lstm-waist", "0123456789ab")
+    prediction = Prediction(device, 2.56, "walking", 1.0, shares, 50.0, 0, 0.0, 0.0, *model)
+    return Label(prediction, "walking", 1.0, None, 1.0, 1.0, 1, 1.0)
 
 
 class Clock:

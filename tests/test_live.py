@@ -37,15 +37,19 @@ def daemon(hard: Hard, mosquitto: int, subscriber: Subscriber):
     return process
 
 
-def live(seen: Subscriber, device: str) -> list[tuple[float, str]]:
-    return [(label["window_end"]["device_s"], label["activity"]) for label in seen.labels(device)]
+def live(seen: Subscriber, device: str) -> list[tuple[float, str, str]]:
+    """Window end, raw and steady activity."""
+    return [
+        (label["window_end"]["device_s"], label["raw"]["activity"], label["activity"])
+        for label in seen.labels(device)
+    ]
 
 
-def offline(hard: Hard, path: Path) -> list[tuple[float, str]]:
+def offline(hard: Hard, path: Path) -> list[tuple[float, str, str]]:
     done = hard.run("classify", str(path), "--json")
     assert done.returncode == 0, done.stderr
     lines = [json.loads(line) for line in done.stdout.splitlines()]
-    return [(round(line["t_end"], 6), line["activity"]) for line in lines]
+    return [(round(line["t_end"], 6), line["raw"]["activity"], line["activity"]) for line in lines]
 
 
 @pytest.mark.data

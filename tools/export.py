@@ -116,6 +116,7 @@ def new_card(name: str, preset: Preset, net: nn.Module, training: dict[str, str]
         intended_use=preset.intended_use,
         limitations=preset.limitations,
         licence=preset.licence,
+        motion_range=preset.motion_range,
     )
 
 

@@ -8,6 +8,7 @@ import msgspec
 
 from hard.imu import CHANNELS
 from hard.nets.lstm import Lstm
+from hard.types import MotionRange
 
 
 class Preset(msgspec.Struct, frozen=True):
@@ -23,6 +24,7 @@ class Preset(msgspec.Struct, frozen=True):
     licence: str
     training: dict[str, str]
     channels: tuple[str, ...] = CHANNELS
+    motion_range: MotionRange | None = None
 
 
 HAPT_LICENCE = (
@@ -57,6 +59,7 @@ LSTM_WAIST = Preset(
         "augmentation": "random rotations (15 degrees) and gains (5 %)",
         "selection": "leave-subjects-out over the training people; the nine test people took no part",
     },
+    motion_range=MotionRange(1.0, 3.0),  # labelled windows of the training people: at most 0.81 and 2.37
 )
 
 LSTM_ACC = msgspec.structs.replace(

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from hard.types import Label
+from hard.types import Event, Label
 
 
 class Sink(Protocol):
-    """Called in the engine's thread; must not block and must not keep the list."""
+    """Called in the engine's thread; must not block and must not keep the lists."""
 
     def emit(self, labels: list[Label]) -> None: ...
+
+    def announce(self, events: list[Event]) -> None:
+        """Activities that ended and began, in this order; the labels that say so are emitted next."""
+        ...
 
     def forget(self, devices: list[str]) -> None:
         """These devices have been silent for long; their state may go."""

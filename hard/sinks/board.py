@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
+import re
 import time
 
 from hard.handoff import Board
 from hard.log import duration
-from hard.types import Label
+from hard.types import Event, Label
 
 OLD_S = 10.0
 
@@ -19,23 +20,32 @@ class BoardSink:
 
     def __init__(self, board: Board) -> None:
         self._board = board
-        self._activity: dict[str, str] = {}
+        self._said: dict[str, tuple[str, str | None]] = {}  # activity and reason
 
     def emit(self, labels: list[Label]) -> None:
         self._board.put(labels)
         for label in labels:
             p = label.prediction
-            if self._activity.get(p.device) != p.activity:
-                self._activity[p.device] = p.activity
-                why = f": {p.reason}" if p.reason else ""
+            said = (label.activity, label.reason and _kind(label.reason))
+            if self._said.get(p.device) != said:
+                self._said[p.device] = said
+                why = f": {label.reason}" if label.reason else ""
                 age_s = time.time() - label.window_end_s  # a retained one may be from last week
                 ago = f", {duration(age_s)} ago" if age_s > OLD_S else ""
                 log.info(
                     "%s %s %.2f%s (%.1f Hz, %.0f ms%s)",
-                    p.device, p.activity, p.confidence, why, p.rate_hz, label.latency_ms, ago,
+                    p.device, label.activity, label.confidence, why, p.rate_hz, label.latency_ms, ago,
                 )  # fmt: skip
+
+    def announce(self, events: list[Event]) -> None:
+        """The labels say it."""
 
     def forget(self, devices: list[str]) -> None:
         self._board.forget(devices)
         for device in devices:
-            self._activity.pop(device, None)
+            self._said.pop(device, None)
+
+
+def _kind(reason: str) -> str:
+    """A reason without its measured figures, which are others in every window."""
+    return re.sub(r"[\d.]+", "", reason)

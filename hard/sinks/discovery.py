@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final, TypeAlias, Union
 
 from hard import __version__
-from hard.recognizer import UNKNOWN
+from hard.types import UNKNOWN
 
 Json: TypeAlias = Union[Mapping[str, "Json"], Sequence["Json"], str, int, bool]  # noqa: UP007
 

@@ -11,7 +11,7 @@ from typing import Final
 from hard.broker import Broker
 from hard.config import HomeAssistantSettings, OutputSettings
 from hard.sinks.discovery import config_payload, config_topic
-from hard.types import Label
+from hard.types import Event, Label
 
 log = logging.getLogger(__name__)
 
@@ -59,7 +59,10 @@ class HomeAssistantSink:
     def emit(self, labels: list[Label]) -> None:
         for label in labels:
             if label.prediction.device not in self._announced:
-                self._add(label.prediction.device, label.model)
+                self._add(label.prediction.device, label.prediction.model)
+
+    def announce(self, events: list[Event]) -> None:
+        """Nothing: Home Assistant's device triggers read the MQTT sink's events."""
 
     def forget(self, devices: list[str]) -> None:
         """Remove devices, where the settings say so; a later label announces them again."""
@@ -74,7 +77,7 @@ class HomeAssistantSink:
                 self._full = False
                 self._retract(device)
 
-    def announce(self) -> None:
+    def renew(self) -> None:
         """Everything again."""
         with self._lock:
             self._waiting = False
@@ -117,7 +120,7 @@ class HomeAssistantSink:
             if self._waiting:
                 return
             self._waiting = True
-        self._later(self._uniform(0.0, MAX_DELAY_S), self.announce)
+        self._later(self._uniform(0.0, MAX_DELAY_S), self.renew)
 
 
 def _timer(delay_s: float, do: Callable[[], None]) -> None:

@@ -1,11 +1,11 @@
-"""Labels as retained JSON on <prefix>/<device>/activity."""
+"""Labels as retained JSON on <prefix>/<device>/activity, events on <prefix>/<device>/event."""
 
 from __future__ import annotations
 
 from hard.broker import Broker
 from hard.config import OutputSettings
-from hard.sinks.payload import encode
-from hard.types import Label
+from hard.sinks.payload import encode, encode_event
+from hard.types import Event, Label
 
 
 class MqttSink:
@@ -18,6 +18,12 @@ class MqttSink:
         for label in labels:
             topic = f"{s.prefix}/{label.prediction.device}/activity"
             self._broker.publish(topic, encode(label), s.qos, s.retain)
+
+    def announce(self, events: list[Event]) -> None:
+        """Never retained: whoever subscribes later has missed the moment."""
+        s = self._settings
+        for event in events:
+            self._broker.publish(f"{s.prefix}/{event.device}/event", encode_event(event), s.event_qos)
 
     def forget(self, devices: list[str]) -> None:
         """Retained labels stay: they say when they were true."""

@@ -1,4 +1,4 @@
-"""A label as JSON on <prefix>/<device>/activity: written by the MQTT sink, read by `hard watch`."""
+"""Labels, events and totals as JSON, to and from; only events are never read back."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import msgspec
 
-from hard.types import Label, Prediction
+from hard.types import DayTotals, Event, Label, Prediction
 
 VERSION = 1
 
@@ -21,13 +21,42 @@ class ModelId(msgspec.Struct, frozen=True):
     sha256: str  # first 12 digits
 
 
+class Raw(msgspec.Struct, frozen=True):
+    """What the window itself said, unsmoothed."""
+
+    activity: str
+    confidence: float
+
+
+class EventPayload(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The fields of an event's JSON object, in order."""
+
+    v: int
+    device: str
+    type: str
+    activity: str
+    t: float  # on the device's own clock
+    utc: str
+    dwell_s: float | None = None
+
+
+class TotalsPayload(msgspec.Struct, frozen=True):
+    """The fields of a day's totals, in order."""
+
+    v: int
+    device: str
+    day: str
+    seconds: dict[str, float]
+
+
 class ActivityPayload(msgspec.Struct, frozen=True):
-    """The fields of the JSON object, in order."""
+    """The fields of a label's JSON object, in order."""
 
     v: int
     device: str
     activity: str
     confidence: float
+    raw: Raw
     probabilities: dict[str, float]
     since: str
     window_end: WindowEnd
@@ -41,6 +70,7 @@ class ActivityPayload(msgspec.Struct, frozen=True):
 
 _ENCODER = msgspec.json.Encoder()
 _DECODER = msgspec.json.Decoder(ActivityPayload)
+_TOTALS_DECODER = msgspec.json.Decoder(TotalsPayload)
 
 
 def encode(label: Label) -> bytes:
@@ -49,17 +79,32 @@ def encode(label: Label) -> bytes:
         ActivityPayload(
             v=VERSION,
             device=p.device,
-            activity=p.activity,
-            confidence=round(p.confidence, 4),
+            activity=label.activity,
+            confidence=round(label.confidence, 4),
+            raw=Raw(p.activity, round(p.confidence, 4)),
             probabilities={name: round(value, 4) for name, value in p.probabilities.items()},
             since=iso(label.since_s),
             window_end=WindowEnd(round(p.t_end, 6), iso(label.window_end_s)),
             seq=label.seq,
-            model=ModelId(label.model, label.model_hash),
+            model=ModelId(p.model, p.model_hash),
             latency_ms=round(label.latency_ms, 2),
             rate_hz=round(p.rate_hz, 2),
             gaps=p.gaps,
-            reason=p.reason,
+            reason=label.reason,
+        )
+    )
+
+
+def encode_event(event: Event) -> bytes:
+    return _ENCODER.encode(
+        EventPayload(
+            v=VERSION,
+            device=event.device,
+            type=event.type,
+            activity=event.activity,
+            t=round(event.t, 6),
+            utc=iso(event.utc_s),
+            dwell_s=None if event.dwell_s is None else round(event.dwell_s, 6),
         )
     )
 
@@ -70,18 +115,33 @@ def decode(payload: bytes) -> Label:
         a = _DECODER.decode(payload)
         return Label(
             prediction=Prediction(
-                a.device, a.window_end.device_s, a.activity, a.confidence, a.probabilities, a.rate_hz, a.gaps,
-                0.0, 0.0, a.model.name, a.model.sha256, a.reason,
+                a.device, a.window_end.device_s, a.raw.activity, a.raw.confidence, a.probabilities, a.rate_hz,
+                a.gaps, 0.0, 0.0, a.model.name, a.model.sha256,
             ),
+            activity=a.activity,
+            confidence=a.confidence,
+            reason=a.reason,
             since_s=datetime.fromisoformat(a.since).timestamp(),
             window_end_s=datetime.fromisoformat(a.window_end.utc).timestamp(),
             seq=a.seq,
-            model=a.model.name,
-            model_hash=a.model.sha256,
             latency_ms=a.latency_ms,
         )  # fmt: skip
     except msgspec.DecodeError as e:
         raise ValueError(str(e)) from None
+
+
+def encode_totals(totals: DayTotals) -> bytes:
+    seconds = {activity: round(s, 2) for activity, s in totals.seconds.items()}
+    return _ENCODER.encode(TotalsPayload(VERSION, totals.device, totals.day, seconds))
+
+
+def decode_totals(payload: bytes) -> DayTotals:
+    """The totals in a payload; raises ValueError where there are none."""
+    try:
+        t = _TOTALS_DECODER.decode(payload)
+    except msgspec.DecodeError as e:
+        raise ValueError(str(e)) from None
+    return DayTotals(t.device, t.day, t.seconds)
 
 
 def iso(utc_s: float) -> str:

@@ -1,0 +1,51 @@
+"""Motion that no model can know: no gravity, wrong units, or more movement than the model was trained on."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+import numpy as np
+
+from hard.types import F32, MotionRange
+
+GRAVITY_G: Final = (0.7, 1.4)
+"""A window's mean acceleration is gravity, whatever people do: 0.91-1.08 g in the labelled windows of HAPT's
+training people, 0.92-1.30 g in those of MotionSense's who jog. Linear acceleration has 0, units of g sent as
+m/s² give 0.1, m/s² sent as g give 9.8."""
+
+
+class Motion(msgspec.Struct, frozen=True):
+    """How much moves in each of N windows."""
+
+    gravity_g: list[float]  # length of the mean acceleration
+    body_g: list[float]  # rms body acceleration
+    gyro_rad_s: list[float]  # rms angular velocity
+
+    def reason(self, i: int, known: MotionRange | None) -> str | None:
+        """Why window i is like nothing the model was trained on; None where it is not."""
+        low, high = GRAVITY_G
+        if self.gravity_g[i] < low:
+            return f"no gravity in the acceleration: {self.gravity_g[i]:.1f} g; expected m/s² with gravity"
+        if self.gravity_g[i] > high:
+            return f"acceleration is not in m/s²: {self.gravity_g[i]:.1f} g on average; expected 1 g"
+        if known is not None and self.body_g[i] > known.max_body_g:
+            return f"more movement than the model knows: {self.body_g[i]:.1f} g"
+        if known is not None and self.gyro_rad_s[i] > known.max_gyro_rad_s:
+            return f"more turning than the model knows: {self.gyro_rad_s[i]:.1f} rad/s"
+        return None
+
+
+def measure(x: F32) -> Motion:
+    """(N, window, 9) features -> their Motion."""
+    return Motion(
+        gravity_g=np.linalg.norm(x[:, :, 6:9].mean(axis=1), axis=1).tolist(),
+        body_g=_rms(x[:, :, 0:3]),
+        gyro_rad_s=_rms(x[:, :, 3:6]),
+    )
+
+
+def _rms(x: F32) -> list[float]:
+    """Of the vectors of each window, (N, window, 3)."""
+    out: list[float] = np.sqrt(np.square(x).sum(axis=2).mean(axis=1)).tolist()
+    return out

@@ -1,0 +1,243 @@
+"""Seconds of each activity per device and local day, kept in SQLite across restarts."""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+import threading
+import time
+from collections.abc import Callable
+from datetime import date, datetime, timedelta, tzinfo
+from pathlib import Path
+from typing import Final, TypeAlias
+
+from hard.stats import Counters, Drop
+from hard.types import DayTotals, Event, Label
+
+log = logging.getLogger(__name__)
+
+WRITE_EVERY_S: Final = 30.0  # what a kill can lose
+PUBLISH_EVERY_S: Final = 60.0  # for each device
+MAX_PENDING: Final = 100_000  # sums that may wait for a disk that fails
+FILE: Final = "totals.sqlite3"
+
+Key: TypeAlias = tuple[str, str, str]  # day (ISO), device, activity
+Publish: TypeAlias = Callable[[DayTotals], bool]
+
+
+class Store:
+    """The table of sums. Owner: one thread at a time."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._db: sqlite3.Connection | None = None
+
+    @property
+    def is_open(self) -> bool:
+        return self._db is not None
+
+    def open(self) -> None:
+        """Open or create it; raises OSError or sqlite3.Error."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        db = sqlite3.connect(self.path, timeout=1.0, check_same_thread=False)
+        try:
+            db.execute("PRAGMA journal_mode = WAL")
+            db.execute("PRAGMA synchronous = NORMAL")  # a power cut may lose the last write, never the file
+            with db:
+                db.execute(
+                    "CREATE TABLE IF NOT EXISTS totals (day TEXT, device TEXT, activity TEXT, seconds REAL, "
+                    "PRIMARY KEY (day, device, activity)) WITHOUT ROWID"
+                )
+        except sqlite3.Error:
+            db.close()
+            raise
+        self._db = db
+
+    def add(self, sums: dict[Key, float]) -> None:
+        """Add seconds to what is there, all or nothing."""
+        assert self._db is not None
+        with self._db:
+            self._db.executemany(
+                "INSERT INTO totals VALUES (?, ?, ?, ?) ON CONFLICT (day, device, activity) "
+                "DO UPDATE SET seconds = seconds + excluded.seconds",
+                [(*key, seconds) for key, seconds in sums.items()],
+            )
+
+    def prune(self, oldest: str) -> None:
+        """Forget the days before `oldest`."""
+        assert self._db is not None
+        with self._db:
+            self._db.execute("DELETE FROM totals WHERE day < ?", (oldest,))
+
+    def read(self, day: str, device: str) -> dict[str, float]:
+        """Seconds by activity."""
+        assert self._db is not None
+        query = "SELECT activity, seconds FROM totals WHERE day = ? AND device = ?"
+        return dict(self._db.execute(query, (day, device)))
+
+    def close(self) -> None:
+        db, self._db = self._db, None
+        if db is not None:
+            db.close()
+
+
+class Totals:
+    """Sums of steady labels: a sink in the engine's thread; `run` writes and publishes in one of its own."""
+
+    def __init__(
+        self,
+        store: Store,
+        publish: Publish,
+        show: Callable[[DayTotals], None],
+        counters: Counters,
+        *,
+        keep_days: int = 400,
+        longest_s: float = 10.0,
+        tz: tzinfo | None = None,
+    ) -> None:
+        self._store = store
+        self._publish = publish
+        self._show = show
+        self._counters = counters
+        self._keep = timedelta(days=keep_days)
+        self._longest_s = longest_s  # a longer step between two windows is nobody's
+        self._tz = tz  # None: the machine's
+        self._lock = threading.Lock()  # guards the next two
+        self._fresh: dict[Key, float] = {}
+        self._gone: set[str] = set()
+        self._last_t: dict[str, float] = {}  # engine's thread: device seconds of the newest window
+        self._pending: dict[Key, float] = {}  # this and the rest: the thread of `run`
+        self._today: dict[str, DayTotals] = {}
+        self._due: set[str] = set()  # devices whose totals changed since they were published
+        self._leaving: set[str] = set()  # forgotten devices whose seconds may not be written yet
+        self._published: dict[str, tuple[float, str]] = {}  # monotonic seconds and day
+        self._tried_s = -WRITE_EVERY_S
+        self._pruned = ""  # the day on which it was
+        self._failing = False
+
+    # the engine's thread
+
+    def emit(self, labels: list[Label]) -> None:
+        """The time between two windows goes to the later one's steady activity and day."""
+        with self._lock:
+            for label in labels:
+                device, t = label.prediction.device, label.prediction.t_end
+                step_s = t - self._last_t.get(device, t)
+                self._last_t[device] = t
+                if 0 < step_s <= self._longest_s:
+                    key = (self._day(label.window_end_s).isoformat(), device, label.activity)
+                    self._fresh[key] = self._fresh.get(key, 0.0) + step_s
+
+    def announce(self, events: list[Event]) -> None:
+        """Totals come from labels, so that a kill loses little of an activity that lasts."""
+
+    def forget(self, devices: list[str]) -> None:
+        with self._lock:
+            for device in devices:
+                self._last_t.pop(device, None)
+            self._gone.update(devices)
+
+    # its own thread
+
+    def run(self, stop: threading.Event) -> None:
+        """Tick every second until `stop`; then write and publish what is left."""
+        while not stop.wait(1.0):
+            self.tick(time.monotonic(), time.time())
+        self.tick(time.monotonic(), time.time(), last=True)
+        self._store.close()
+
+    def tick(self, now_s: float, utc_s: float, last: bool = False) -> None:
+        """Take what the engine has summed; write and publish what is due; `now_s` monotonic seconds."""
+        with self._lock:
+            fresh, self._fresh = self._fresh, {}
+            gone, self._gone = self._gone, set()
+        writing = last or now_s - self._tried_s >= WRITE_EVERY_S
+        if writing and (fresh or self._pending):
+            self._open()
+        for key, seconds in fresh.items():
+            self._take(key, seconds)
+        for device in {device for _, device, _ in fresh} - gone:
+            self._show(self._today[device])
+        self._leaving |= gone
+        if writing and self._pending:
+            self._tried_s = now_s
+            self._write(self._day(utc_s))
+        self._publish_due(now_s, last)
+        if not self._pending:
+            for device in self._leaving:
+                self._today.pop(device, None)
+                self._published.pop(device, None)
+                self._due.discard(device)
+            self._leaving.clear()
+
+    def _day(self, utc_s: float) -> date:
+        return datetime.fromtimestamp(utc_s, self._tz).date()
+
+    def _take(self, key: Key, seconds: float) -> None:
+        day, device, activity = key
+        self._pending[key] = self._pending.get(key, 0.0) + seconds
+        self._leaving.discard(device)
+        total = self._today.get(device)
+        if total is not None and day < total.day:
+            return  # late by a moment, at midnight
+        if total is None or day != total.day:
+            total = DayTotals(device, day, self._read(day, device))
+        sums = total.seconds | {activity: total.seconds.get(activity, 0.0) + seconds}
+        self._today[device] = DayTotals(device, day, sums)
+        self._due.add(device)
+
+    def _publish_due(self, now_s: float, last: bool) -> None:
+        for device in sorted(self._due):
+            total = self._today[device]
+            at_s, day = self._published.get(device, (-PUBLISH_EVERY_S, total.day))
+            due = last or day != total.day or now_s - at_s >= PUBLISH_EVERY_S
+            if due and self._publish(total):
+                self._published[device] = (now_s, total.day)
+                self._due.discard(device)
+
+    # the disk: an error is counted, and said once until it works again
+
+    def _open(self) -> None:
+        if self._store.is_open:
+            return
+        try:
+            self._store.open()
+        except (OSError, sqlite3.Error) as e:
+            self._complain(e)
+            return
+        pending, self._pending = self._pending, {}
+        self._today.clear()
+        for key, seconds in pending.items():  # again, on top of what is written
+            self._take(key, seconds)
+
+    def _read(self, day: str, device: str) -> dict[str, float]:
+        if not self._store.is_open:
+            return {}
+        try:
+            return self._store.read(day, device)
+        except sqlite3.Error as e:
+            self._complain(e)
+            return {}
+
+    def _write(self, today: date) -> None:
+        if self._store.is_open:
+            try:
+                self._store.add(self._pending)
+                self._pending = {}
+                self._failing = False
+                if self._pruned != today.isoformat():
+                    self._store.prune((today - self._keep).isoformat())
+                    self._pruned = today.isoformat()
+            except sqlite3.Error as e:
+                self._complain(e)
+                self._store.close()  # opened again when the next write is due
+        if len(self._pending) > MAX_PENDING:
+            self._pending.clear()
+
+    def _complain(self, error: OSError | sqlite3.Error) -> None:
+        self._counters.add(Drop.TOTALS_NOT_WRITTEN)
+        if not self._failing:
+            log.error(
+                "%s: %s; daily totals are kept in memory until it can be written", self._store.path, error
+            )
+        self._failing = True

@@ -1,0 +1,89 @@
+"""Motion unlike anything trained on is `unknown`, and says why."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import hard
+from hard.config import SmoothingSettings
+from hard.model import TorchScriptModel, load_model
+from hard.smoothing import Smoother
+from hard.synthetic import ACTIVITIES, SyntheticPhone
+from hard.types import F32, G, Prediction
+
+
+@pytest.fixture(scope="module")
+def model() -> TorchScriptModel:
+    return load_model("lstm-waist")
+
+
+def push(model: TorchScriptModel, samples: F32) -> list[Prediction]:
+    return list(hard.Recognizer(model).push("a", np.arange(len(samples)) / 50, samples))
+
+
+def phone(seed: int) -> F32:
+    """20 s of one activity."""
+    return SyntheticPhone(seed, jitter_s=0.0).read(0, 1000)[1]
+
+
+@pytest.mark.parametrize("seed", range(len(ACTIVITIES)))
+def test_what_it_was_trained_on_is_known(model: TorchScriptModel, seed: int) -> None:
+    assert {p.reason for p in push(model, phone(seed))} == {None}
+
+
+@pytest.mark.parametrize("seed", range(len(ACTIVITIES)))
+@pytest.mark.parametrize(
+    ("spoil", "why"),
+    [
+        (lambda s: np.concatenate([s[:, :3] - s[:, :3].mean(axis=0), s[:, 3:]], axis=1), "no gravity"),
+        (
+            lambda s: np.concatenate([s[:, :3] / G, s[:, 3:]], axis=1),
+            "no gravity.* expected m/s² with gravity",
+        ),
+        (lambda s: np.concatenate([s[:, :3] * G, s[:, 3:]], axis=1), r"acceleration is not in m/s²: \d"),
+    ],
+    ids=["linear acceleration", "g sent as m/s²", "m/s² sent as g"],
+)
+def test_wrong_units_and_missing_gravity_are_named(
+    model: TorchScriptModel, seed: int, spoil, why: str
+) -> None:
+    predictions = push(model, spoil(phone(seed)).astype(np.float32))
+    assert predictions
+    smoother = Smoother(SmoothingSettings())
+    for p in predictions:
+        assert p.activity == "unknown"
+        assert p.confidence == 0
+        steady = smoother.update(p)
+        assert steady.activity == "unknown"
+        assert steady.reason == p.reason
+        assert re.match(why, p.reason or "")
+
+
+@given(st.floats(3.0, 8.0), st.floats(1.0, 3.0))  # more, and the mean is no gravity any more
+def test_shaking_is_more_than_it_knows(hz: float, g: float) -> None:
+    t = np.arange(500) / 50
+    samples = np.zeros((500, 6), np.float32)
+    samples[:, 0] = G * (1 + 2 * g * np.sin(2 * np.pi * hz * t))  # rms 1.4 g or more
+    predictions = push(load_model("lstm-waist"), samples)
+    assert all("more movement than the model knows" in (p.reason or "") for p in predictions)
+
+
+@pytest.mark.data
+def test_hardly_a_known_window_is_lost(model: TorchScriptModel, data: Path) -> None:
+    from hard.datasets.hapt import read_sessions
+
+    lost = known = 0
+    for session in read_sessions(data, frozenset({1, 3, 5})):  # training people: thresholds are from them
+        predictions = hard.Recognizer(model).push("a", session.recording.t, session.recording.samples)
+        for _, first, last in session.segments / [1, 50, 50]:
+            inside = [p for p in predictions if first <= p.t_end - 2.54 and p.t_end < last]
+            known += len(inside)
+            lost += sum(p.reason is not None for p in inside)
+    assert known > 500
+    assert lost == 0
