@@ -161,10 +161,13 @@ def _start(settings: Settings, simulate: int, stop: Stop, stack: contextlib.Exit
 
     sys.setswitchinterval(0.0005)  # else a forward of 0.8 ms waits 11 ms for a busy thread to let go
     i, e = settings.imu, settings.engine
-    model = load_model(i.model)
-    model.warm_up()
+    model, acc_model = load_model(i.model), load_model(i.acc_model)
+    for m in (model, acc_model):
+        m.warm_up()
     limits = Limits(i.max_gap_s, i.max_devices, i.evict_after_s)
-    recognizer = Recognizer(model, limits=limits, min_rate_hz=i.min_rate_hz, counters=counters)
+    recognizer = Recognizer(
+        model, acc_model=acc_model, limits=limits, min_rate_hz=i.min_rate_hz, counters=counters
+    )
     inbox = Inbox(e.inbox_messages, e.inbox_mb << 20, counters)
     board = Board()
     prefix = settings.output.prefix
@@ -187,7 +190,10 @@ def _start(settings: Settings, simulate: int, stop: Stop, stack: contextlib.Exit
     )  # fmt: skip
     if settings.homeassistant.enabled:
         announcer = resolve("sinks", SINKS, "homeassistant")(
-            settings.homeassistant, settings.output, broker, model.card.labels
+            settings.homeassistant,
+            settings.output,
+            broker,
+            list(dict.fromkeys(model.card.labels + acc_model.card.labels)),
         )
         announcer.start()
         sinks.append(announcer)

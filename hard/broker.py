@@ -104,13 +104,7 @@ class Broker:
             client.will_set(self._presence, "offline", qos=1, retain=True)
         client.reconnect_delay_set(1, MAX_BACKOFF_S)
         client.max_queued_messages_set(self._max_queued)
-        client.on_connect = self._connected
-        client.on_connect_fail = self._connect_failed
-        client.on_disconnect = self._disconnected
-        client.on_subscribe = self._subscribed
-        client.on_publish = self._published
-        client.on_socket_open = self._opened
-        client.on_message = self._message
+        self._wire(on=True)
         client.connect_async(self.url.host, self.url.port, self._keepalive_s)
         client.loop_start()
         self._started = True
@@ -160,6 +154,7 @@ class Broker:
         ending = threading.Thread(target=self._client.loop_stop, daemon=True)
         ending.start()  # it joins paho's thread, which may hang on a frozen connection
         ending.join(STOP_S)
+        self._wire(on=False)  # without cycles paho's client goes with us, and closes its pair of sockets
 
     def _send(self, topic: str, payload: bytes, qos: int, retain: bool = True) -> bool:
         with self._waiting_lock:
@@ -169,6 +164,19 @@ class Broker:
         with self._waiting_lock:
             self._waiting -= 1
         return False
+
+    def _wire(self, on: bool) -> None:
+        client = self._client
+        client.on_connect = self._connected if on else None
+        client.on_connect_fail = self._connect_failed if on else None
+        client.on_disconnect = self._disconnected if on else None
+        client.on_subscribe = self._subscribed if on else None
+        client.on_publish = self._published if on else None
+        client.on_socket_open = self._opened if on else None
+        client.on_message = self._message if on else None
+        if not on:
+            self._on_message = None
+            self._on_topic.clear()
 
     # paho's thread
 
@@ -216,7 +224,8 @@ class Broker:
         self._retained.pump(self._send, self._max_queued // 2 - self._waiting)
 
     def _connect_failed(self, _c: mqtt.Client, _data: object) -> None:
-        self._complain(explain_failure(self._client.trouble, self.url.tls))
+        error, self._client.trouble = self._client.trouble, None  # its traceback holds a socket
+        self._complain(explain_failure(error, self.url.tls))
 
     def _disconnected(
         self, _c: mqtt.Client, _data: object, _flags: object, reason: ReasonCode, _p: Properties | None

@@ -113,6 +113,7 @@ class SourcesSettings(Section, frozen=True):
 
 class ImuSettings(Section, frozen=True):
     model: str = "lstm-waist"
+    acc_model: str = "lstm-acc"
     max_gap_s: Annotated[float, Meta(ge=0.05, le=2.0)] = 0.2
     min_rate_hz: Annotated[float, Meta(ge=5.0, le=50.0)] = 19.0
     max_devices: Count = 20_000
@@ -181,7 +182,7 @@ class HomeAssistantSettings(Section, frozen=True):
     prefix: TopicPrefix = "homeassistant"
     birth_topic: TopicPrefix = "homeassistant/status"
     expire_after_s: Count = 30
-    remove_forgotten: bool = True
+    remove_forgotten: bool = False
     exclude: tuple[str, ...] = ()
     max_devices: Count = 500
 

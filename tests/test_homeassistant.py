@@ -217,8 +217,8 @@ def test_a_broker_that_forgot_everything_gets_it_again(house: House, server: Mos
 
 
 @pytest.mark.mosquitto
-def test_a_forgotten_device_is_removed_and_may_return(house: House) -> None:
-    sink = house.start()
+def test_a_forgotten_device_is_removed_where_the_settings_say_so_and_may_return(house: House) -> None:
+    sink = house.start(remove_forgotten=True)
     sink.emit([label("alice"), label("bob")])
     house.wait("bob", 1)
     sink.forget(["alice", "nobody"])
@@ -234,8 +234,8 @@ def test_a_forgotten_device_is_removed_and_may_return(house: House) -> None:
 
 
 @pytest.mark.mosquitto
-def test_a_forgotten_device_stays_where_the_settings_say_so(house: House) -> None:
-    sink = house.start(remove_forgotten=False)
+def test_a_forgotten_device_stays(house: House) -> None:
+    sink = house.start()
     sink.emit([label("alice")])
     sink.forget(["alice"])
     sink.remove(["alice"])

@@ -126,3 +126,25 @@ def test_a_card_that_does_not_fit_is_refused(tmp_path: Path, old: str, new: str,
 def test_a_wrong_model_name_gets_the_nearest() -> None:
     with pytest.raises(HardError, match="did you mean lstm-waist"):
         load_model("lstm-wast")
+
+
+def test_a_device_without_a_gyroscope_is_labelled_by_its_own_model() -> None:
+    t, samples = SyntheticPhone(4, dwell_s=60.0).read(0, 700)
+    recognizer = hard.Recognizer("lstm-waist")
+    got = recognizer.push("a", t, samples[:, :3])
+    assert {p.model for p in got} == {"lstm-acc"}
+    assert len(got) == 9
+    both = recognizer.push("b", t, samples)
+    assert {p.model for p in both} == {"lstm-waist"}
+    assert recognizer.devices == 2
+
+
+def test_a_gyroscope_that_comes_later_moves_the_device_to_the_other_model() -> None:
+    t, samples = SyntheticPhone(4, dwell_s=60.0).read(0, 1200)
+    recognizer = hard.Recognizer("lstm-waist")
+    first = recognizer.push("a", t[:600], samples[:600, :3])
+    then = recognizer.push("a", t[600:], samples[600:])
+    assert [p.model for p in first + then] == ["lstm-acc"] * len(first) + ["lstm-waist"] * len(then)
+    assert then[0].t_end - first[-1].t_end > 2.5  # no window spans the change
+    assert recognizer.counters.drops() == {"gap": 1}
+    assert recognizer.devices == 1
