@@ -247,7 +247,7 @@ def test_a_forgotten_device_stays(house: House) -> None:
 def test_an_excluded_device_is_removed_and_the_number_is_bounded(house: House) -> None:
     house.seen.broker.publish("homeassistant/device/hard_carol/config", b"{}", retain=True)
     house.wait("carol", 1)
-    sink = house.start(exclude=("carol",), max_devices=2)
+    sink = house.start(exclude=("carol",), max_devices=2, remove_forgotten=True)
     assert house.wait("carol", 2) == b""
     sink.emit([label(d) for d in ("carol", "a", "b", "c")])
     house.wait("b", 1)
