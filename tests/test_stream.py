@@ -51,7 +51,7 @@ def test_the_share_right_is_of_windows_with_a_truth() -> None:
 
 @pytest.mark.data
 def test_steady_labels_hold_what_the_readme_says(data: Path) -> None:
-    """On the test people: an eighth of the flaps, at most one hop (1.28 s) more delay, no fewer right."""
+    """On the test people: a sixth of the flaps, at most one hop (1.28 s) more delay, no fewer right."""
     done = subprocess.run(
         [sys.executable, "tools/evaluate.py", "stream", "--data", str(data), "--json"],
         cwd=ROOT, capture_output=True, text=True, check=False,
@@ -60,7 +60,7 @@ def test_steady_labels_hold_what_the_readme_says(data: Path) -> None:
     score = msgspec.json.decode(done.stdout)
     raw, steady = score["raw"], score["steady"]
     assert score["recordings"] == 19
-    assert steady["flaps"] <= raw["flaps"] / 8
+    assert steady["flaps"] <= raw["flaps"] / 6
     assert steady["delay_median_s"] <= raw["delay_median_s"] + 1.28
     assert steady["right"] >= raw["right"]
     assert score["unknown"] < 0.01
