@@ -264,6 +264,12 @@ def run(hard: Hard, mosquitto: int, subscriber: Subscriber, *arguments: str):
     return process
 
 
+def windows(subscriber: Subscriber, device: str) -> dict[float, str]:
+    """Raw activity by window: the newest label comes again when the broker connects, or as `stale`."""
+    labels = [x for x in subscriber.labels(device) if x["reason"] != "stale"]
+    return {x["window_end"]["device_s"]: x["raw"]["activity"] for x in labels}
+
+
 def read_until(process, *texts: str) -> str:
     """What the daemon logs, until each of these texts has come."""
     log = ""
@@ -285,7 +291,7 @@ def test_serial_alone_labels_over_mqtt_and_does_not_listen_to_phones(
     t, samples = SyntheticPhone(0, dwell_s=5.0).read(0, 600)
     bridge.print(text(t, samples))
     device = f"127.0.0.1-{bridge.port}"
-    wait_for(lambda: len(subscriber.labels(device)) == (600 - 128) // 64 + 1, what="all labels")
+    wait_for(lambda: len(windows(subscriber, device)) == (600 - 128) // 64 + 1, what="all labels")
     assert subscriber.labels("phone") == []
     process.send_signal(signal.SIGTERM)
     out, err = process.communicate(timeout=10)
@@ -340,17 +346,16 @@ def test_a_phone_and_two_boards_at_once_and_one_board_is_unplugged(
     bridge.print(b"x\n" + "".join(",".join(f"{v:.9g}" for v in row) + "\n" for row in swapped).encode())
     send_synthetic(mosquitto, "phone")
     whole = (600 - 128) // 64 + 1
-    wait_for(lambda: len(subscriber.labels("leg")) == whole, what="labels of the leg")
-    wait_for(lambda: len(subscriber.labels("wrist")) == whole, what="labels of the wrist")
+
+    wait_for(lambda: len(windows(subscriber, "leg")) == whole, what="labels of the leg")
+    wait_for(lambda: len(windows(subscriber, "wrist")) == whole, what="labels of the wrist")
     wait_for(lambda: subscriber.labels("phone"), what="labels of the phone")
-    assert [x["activity"] for x in subscriber.labels("leg")] == [
-        x["activity"] for x in subscriber.labels("wrist")
-    ]
+    assert list(windows(subscriber, "leg").values()) == list(windows(subscriber, "wrist").values())
     board.plug_out()
     board.plug_in()
     again = b"\r\n" * 100_000 + text(t + 100.0, samples)  # opening flushes what is in the pty
     threading.Thread(target=board.print, args=(again,), daemon=True).start()
-    wait_for(lambda: len(subscriber.labels("wrist")) == 2 * whole, what="labels of the wrist again")
+    wait_for(lambda: len(windows(subscriber, "wrist")) == 2 * whole, what="labels of the wrist again")
 
 
 @pytest.mark.data
