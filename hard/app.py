@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import logging
 import os
 import signal
@@ -87,6 +88,8 @@ def run(settings: Settings, *, simulate: int = 0, for_s: float | None = None) ->
     stop = Stop()
     with stop.on_signals(), contextlib.ExitStack() as stack:
         daemon = _start(settings, simulate, stop, stack)
+        gc.collect()
+        gc.freeze()  # torch's objects are most of what lives, and need not be looked at again and again
         log.info("ready in %.1f s: %s", time.monotonic() - began_s, daemon.summary)
         kept = password_file(state_dir(settings))
         console.print(welcome(settings, daemon.url, kept), markup=False, highlight=False, soft_wrap=True)

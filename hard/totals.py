@@ -18,6 +18,7 @@ log = logging.getLogger(__name__)
 
 WRITE_EVERY_S: Final = 30.0  # what a kill can lose
 PUBLISH_EVERY_S: Final = 60.0  # for each device
+PUBLISH_MOST: Final = 200  # devices a second, so that thousands do not hold up the labels
 MAX_PENDING: Final = 100_000  # sums that may wait for a disk that fails
 FILE: Final = "totals.sqlite3"
 
@@ -187,10 +188,15 @@ class Totals:
         self._due.add(device)
 
     def _publish_due(self, now_s: float, last: bool) -> None:
-        for device in sorted(self._due):
+        never = (-PUBLISH_EVERY_S, "")
+        room = len(self._due) if last else PUBLISH_MOST
+        for device in sorted(self._due, key=lambda d: self._published.get(d, never)[0]):
             total = self._today[device]
             at_s, day = self._published.get(device, (-PUBLISH_EVERY_S, total.day))
             due = last or day != total.day or now_s - at_s >= PUBLISH_EVERY_S
+            if room <= 0:
+                break
+            room -= due
             if due and self._publish(total):
                 self._published[device] = (now_s, total.day)
                 self._due.discard(device)
