@@ -11,11 +11,12 @@ from collections.abc import Callable
 from typing import Final
 
 import paho.mqtt.client as mqtt
-from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersion
+from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
 from hard.address import BrokerUrl, explain_failure, explain_refusal, explain_silence, parse_url, tls_context
+from hard.client import Client
 from hard.retained import Retained
 from hard.stats import Counters, Drop
 
@@ -27,30 +28,6 @@ OnMessage = Callable[[str, bytes], None]
 MAX_BACKOFF_S: Final = 30
 STOP_S: Final = 1.0
 MAX_TROUBLES: Final = 8  # kinds of trouble logged in one outage
-
-
-class _Client(mqtt.Client):
-    """paho's client, with two changes.
-
-    It reports a failed connection without its reason; this one keeps it. And its tree of callbacks by topic,
-    which we do not use, leaves six objects in reference cycles for every message: with the collector's work a
-    fifth of the daemon's CPU. (Where a later paho renames that method its own runs, only slower.)
-    """
-
-    trouble: OSError | None = None
-
-    def reconnect(self) -> MQTTErrorCode:
-        try:
-            return super().reconnect()
-        except OSError as e:
-            self.trouble = e
-            raise
-
-    def _handle_on_message(self, message: mqtt.MQTTMessage) -> None:
-        callback = self.on_message
-        if callback:
-            with self._in_callback_mutex:
-                callback(self, None, message)
 
 
 class Broker:
@@ -86,7 +63,7 @@ class Broker:
         self._started = False
         protocol = MQTTProtocolVersion.MQTTv5 if url.mqtt5 else MQTTProtocolVersion.MQTTv311
         client_id = f"hard-{secrets.token_hex(4)}"
-        self._client = _Client(CallbackAPIVersion.VERSION2, client_id, protocol=protocol)
+        self._client = Client(CallbackAPIVersion.VERSION2, client_id, protocol=protocol)
 
     @property
     def connected(self) -> bool:

@@ -20,7 +20,7 @@ LAYERS = [
     {"dsp", "codecs", "registry", "router", "handoff", "log", "recordings", "synthetic", "novelty"},
     {"config", "card"},
     {"smoothing", "history", "stream", "align", "address", "retained", "totals"},
-    {"imu", "model", "broker"},
+    {"imu", "model", "client", "broker"},
     {"recognizer", "embedded", "sources", "sinks", "phones", "nets"},
     {"engine", "table", "datasets", "listen", "devices", "welcome"},
     {"app"},
@@ -32,7 +32,7 @@ LAYERS = [
 HOME = {
     "torch": {"hard/model.py", "hard/nets/"},
     "cv2": {"hard/sources/webcam.py", "hard/video.py", "hard/overlay.py", "hard/sinks/display.py"},
-    "paho": {"hard/broker.py"},
+    "paho": {"hard/broker.py", "hard/client.py"},
     "serial": {"hard/sources/serial.py"},
 }
 
