@@ -1,4 +1,4 @@
-"""`hard check --listen`: watch a broker for a while, then say what every stream is and what is wrong."""
+"""`hard check --listen`: watch a broker or ports for a while, then say what every stream is."""
 
 from __future__ import annotations
 
@@ -15,8 +15,10 @@ from hard.broker import Broker, BrokerUrl
 from hard.codecs import CodecOptions
 from hard.codecs.auto import AutoCodec
 from hard.config import Settings
+from hard.handoff import Inbox
 from hard.listen import Finding, Listener
 from hard.registry import make_codec
+from hard.sources.ports import by_device
 from hard.stats import Counters
 from hard.types import HardError, Message
 
@@ -26,11 +28,38 @@ OWN = ("activity", "event", "totals", "status", "health")  # what hard itself pu
 PASS, WARN, FAIL = 0, 1, 2
 
 
-def listen(url: BrokerUrl, settings: Settings, seconds: float, as_json: bool) -> int:
-    """Listen to every topic: 0 where all is well, 1 where a stream has a problem, 2 where none was heard."""
-    counters, stop = Counters(), Stop()
-    configured = [(t.filter, t.codec, make_codec(t.codec, t, counters))
-                  for t in settings.sources.mqtt.topics if t.codec != "auto"]  # fmt: skip
+def listen(settings: Settings, url: BrokerUrl | None, seconds: float, as_json: bool) -> int:
+    """Listen to every topic of a broker, or (no URL) to the serial ports of the settings.
+
+    Returns 0 where all is well, 1 where a stream has a problem, 2 where none was heard.
+    """
+    counters, stop, console = Counters(), Stop(), Console()
+    if not as_json:
+        what = (
+            str(url) if url else ", ".join(p.port or "" for p in by_device(settings.sources.serial).values())
+        )
+        console.print(f"listening to {what} for {seconds:g} s ...", highlight=False)
+    with stop.on_signals():
+        if url:
+            listener = _hear_broker(settings, url, seconds, stop, counters)
+        else:
+            listener = _hear_ports(settings, seconds, stop, counters)
+    findings = listener.findings()
+    if as_json:
+        unreadable = {topic: {"messages": n, "why": why} for topic, (n, why) in listener.unreadable.items()}
+        print(json.dumps({"streams": msgspec.to_builtins(findings), "unreadable": unreadable}))
+    else:
+        _show(console, findings, listener.unreadable)
+    if not findings:
+        return FAIL
+    return WARN if any(f.problems for f in findings) or listener.unreadable else PASS
+
+
+def _hear_broker(
+    settings: Settings, url: BrokerUrl, seconds: float, stop: Stop, counters: Counters
+) -> Listener:
+    topics = [t for t in settings.sources.mqtt.topics if t.codec != "auto"]
+    configured = [(t.filter, t.codec, make_codec(t.codec, t, counters)) for t in topics]
     listener = Listener(configured, AutoCodec(CodecOptions(), counters))
     prefix = settings.output.prefix
 
@@ -41,28 +70,37 @@ def listen(url: BrokerUrl, settings: Settings, seconds: float, as_json: bool) ->
 
     broker = Broker(url, counters)
     broker.listen({"#": 0}, take)
-    console = Console()
-    with stop.on_signals():
-        broker.start()
-        try:
-            if not broker.wait_ready(CONNECT_S):
-                raise HardError(
-                    f"no broker answers at {url}; start one with `hard run`, or name one with --broker"
-                )
-            if not as_json:
-                console.print(f"listening to {url} for {seconds:g} s ...", highlight=False)
-            stop.event.wait(seconds)
-        finally:
-            broker.stop()
-    findings = listener.findings()
-    if as_json:
-        unreadable = {topic: {"messages": n, "why": why} for topic, (n, why) in listener.unreadable.items()}
-        print(json.dumps({"streams": msgspec.to_builtins(findings), "unreadable": unreadable}))
-    else:
-        _show(console, findings, listener.unreadable)
-    if not findings:
-        return FAIL
-    return WARN if any(f.problems for f in findings) or listener.unreadable else PASS
+    broker.start()
+    try:
+        if not broker.wait_ready(CONNECT_S):
+            raise HardError(
+                f"no broker answers at {url}; start one with `hard run`, or name one with --broker"
+            )
+        stop.event.wait(seconds)
+    finally:
+        broker.stop()
+    return listener
+
+
+def _hear_ports(settings: Settings, seconds: float, stop: Stop, counters: Counters) -> Listener:
+    from hard.sources.serial import SerialSource
+
+    inbox = Inbox(settings.engine.inbox_messages, settings.engine.inbox_mb << 20, counters)
+    source = SerialSource(settings.sources.serial, None, inbox, counters)
+    lines = [
+        (f"serial/{device}", "csv-lines", make_codec("csv-lines", port, counters))
+        for device, port in source.ports.items()
+    ]
+    listener = Listener(lines, AutoCodec(CodecOptions(), counters))
+    end_s = time.monotonic() + seconds
+    source.start()
+    try:
+        while not stop.event.is_set() and (left_s := end_s - time.monotonic()) > 0:
+            for message in inbox.drain(min(left_s, 0.2)):
+                listener.take(message)
+    finally:
+        source.stop()
+    return listener
 
 
 def _show(console: Console, findings: list[Finding], unreadable: dict[str, tuple[int, str]]) -> None:

@@ -206,24 +206,35 @@ def watch(broker: str | None, config: Path | None, for_s: float | None) -> int:
 
 
 @cli.command()
-@click.option("--listen", "listening", is_flag=True, help="Describe the streams on a broker.")
+@click.option("--listen", "listening", is_flag=True, help="Describe the streams on a broker or a port.")
 @click.option(
     "--seconds", type=click.FloatRange(min=1), default=10.0, show_default=True, help="How long to listen."
 )
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
+@click.option("--port", metavar="PATH", help="Listen to this serial port instead of a broker.")
 @broker_option
 @config_option
-def check(listening: bool, seconds: float, as_json: bool, broker: str | None, config: Path | None) -> int:
+def check(
+    listening: bool, seconds: float, as_json: bool, port: str | None, broker: str | None, config: Path | None
+) -> int:
     """Say which app or dialect each stream is, its rate, units, sign and clock, and how to set it right.
 
     Exit status: 0 all is well, 1 something is wrong, 2 nothing readable was heard.
     """
     if not listening:
-        raise click.UsageError("nothing to check; hard check --listen describes the streams on a broker")
-    settings = _settings(config, {("broker", "url"): ("--broker", broker)})
+        raise click.UsageError(
+            "nothing to check; hard check --listen describes the streams on a broker or a port"
+        )
+    if port and broker:
+        raise click.UsageError("--port and --broker: name one of the two")
+    options: dict[Key, tuple[str, Tree]] = {
+        ("broker", "url"): ("--broker", broker),
+        ("sources", "serial", "port"): ("--port", port),
+    }
+    settings = _settings(config, options)
     from hard.check import listen
 
-    return listen(_url(settings), settings, seconds, as_json)
+    return listen(settings, None if port else _url(settings), seconds, as_json)
 
 
 @cli.command()

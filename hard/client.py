@@ -11,7 +11,7 @@ READ_BYTES: Final = 65_536
 
 
 class Client(mqtt.Client):
-    """Differs from paho's in four methods; where a later paho renames the inner ones its own run, only slower.
+    """Differs from paho's in four methods; where a later paho renames the inner ones its own run, slower.
 
     paho reads a packet a `select`, its header byte by byte: five system calls a message, each of which hands
     over the GIL. And its tree of callbacks by topic, which we do not use, leaves six objects in reference

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 from pathlib import Path
 
 import numpy as np
@@ -140,3 +141,24 @@ def test_the_command_describes_what_is_on_a_broker(hard: Hard, port: int, tmp_pa
     finally:
         broker.terminate()
         broker.wait()
+
+
+def test_the_command_describes_what_is_on_a_port(hard: Hard, port: int) -> None:
+    """A board behind a serial-to-TCP bridge: seven values a line, in g."""
+    t, samples = SyntheticPhone(3).read(0, 1000)
+    samples[:, :3] /= np.float32(9.80665)
+    rows = np.column_stack([t, samples])
+    printed = "".join(",".join(f"{v:.6f}" for v in row) + "\n" for row in rows).encode()
+    with socket.create_server(("127.0.0.1", port)) as server:
+        url = f"socket://127.0.0.1:{port}"
+        process = hard.start("check", "--listen", "--seconds", "6", "--json", "--port", url)
+        server.settimeout(20)
+        connection, _ = server.accept()
+        with connection:
+            connection.sendall(printed)
+            out, err = process.communicate(timeout=30)
+    (stream,) = json.loads(out)["streams"]
+    assert stream["dialect"] == "csv-lines", err
+    assert stream["rate_hz"]["total acceleration"] == pytest.approx(50, abs=0.5)
+    assert stream["gravity"]  # told to be in g, and turned into m/s²
+    assert stream["problems"] == []
