@@ -16,6 +16,7 @@ from rich.progress import Progress
 from hard.datasets import data_dir, features
 from hard.datasets.hapt import LABELS, TEST_USERS, official_windows, read_sessions
 from hard.imu import Imu, Limits
+from hard.nets.acc import LstmAcc
 from hard.nets.lstm import Lstm
 from hard.recordings import Recording
 from hard.stats import Counters
@@ -179,7 +180,7 @@ def tremor_pool() -> Pool:
 
 
 def small_preset(name: str, epochs: int) -> Preset:
-    build = partial(Lstm, width=8, hidden=8)
+    build = partial({"lstm-waist": Lstm, "lstm-acc": LstmAcc}[name], width=8, hidden=8)
     return msgspec.structs.replace(PRESETS[name], build=build, epochs=epochs, batch=32)
 
 

@@ -41,13 +41,17 @@ class Lstm(nn.Module):
         self.head = nn.Linear(2 * hidden + statistics, labels)
 
     def forward(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.head(self.dropout(self.describe(x)))
+        return logits
+
+    def describe(self, x: Tensor) -> Tensor:
+        """What the LSTM makes of the window, its mean and its maximum over time, and the statistics."""
         y = ((self.expand(x) - self.mean) / self.std).transpose(1, 2)  # (N, expanded, T)
         y = F.relu(self.conv1(y))  # (N, width, T/2)
         y = F.max_pool1d(F.relu(self.conv2(y)), 2).transpose(1, 2)  # (N, T/4, width)
         y, _ = self.lstm(y)  # (N, T/4, hidden)
         s = (self.statistics(x) - self.statistics_mean) / self.statistics_std
-        logits: Tensor = self.head(self.dropout(torch.cat([y.mean(dim=1), y.amax(dim=1), s], dim=1)))
-        return logits
+        return torch.cat([y.mean(dim=1), y.amax(dim=1), s], dim=1)
 
     def expand(self, x: Tensor) -> Tensor:
         """The channels, and all but total acceleration companded: (N, T, expanded)."""
