@@ -25,6 +25,7 @@ EVICT_EVERY_S = 5.0
 LISTEN_EVERY_S = 1.0  # for silence
 ALIGNER_KEEPS_S = 60.0  # readings older than this are of no use any more
 IDLE_S = 1.0
+MAX_NAMES = 100_000
 
 
 class Engine:
@@ -52,6 +53,7 @@ class Engine:
         self._max_age_s = max_age_s
         self._aligner = Aligner(counters)
         self._complaints = Sampled(log)
+        self._names: set[str] = set()  # found good before
         self.ticks = 0  # progress, for whoever watches
 
     def run(self, stop: threading.Event) -> None:
@@ -125,7 +127,7 @@ class Engine:
             self._complaints.warning(message.topic, f"bad payload on {message.topic!r}: {e}")
             return
         for item in decoded:
-            if not good_name(item.device):
+            if item.device not in self._names and not self._new_name(item.device):
                 self._counters.add(Drop.BAD_DEVICE)
                 self._complaints.warning("name", f"bad device name in topic {message.topic!r}")
                 continue
@@ -133,3 +135,12 @@ class Engine:
             chunks = self._aligner.push(item) if isinstance(item, Readings) else (item,)
             for chunk in chunks:
                 self._recognizer.feed(chunk)
+
+    def _new_name(self, device: str) -> bool:
+        """Whether a name not seen before is good; the good ones are remembered."""
+        if not good_name(device):
+            return False
+        if len(self._names) >= MAX_NAMES:
+            self._names.clear()
+        self._names.add(device)
+        return True

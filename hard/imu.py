@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Final
 
 import msgspec
@@ -144,6 +145,9 @@ class Imu:
         return [(int(i), span[k]) for k, i in enumerate(turn) if due[i].index >= needed]
 
     def _sane(self, chunk: Chunk) -> tuple[F64, F32]:
+        t, samples = chunk.t, chunk.samples
+        if samples.min() >= -MAX_GYRO and samples.max() <= MAX_GYRO and math.isfinite(t.sum()):
+            return t, samples  # nearly always: three passes instead of six; NaN compares false
         ok = (np.abs(chunk.samples) <= _LIMITS).all(axis=1)  # false for NaN
         ok &= np.isfinite(chunk.t)
         if ok.all():

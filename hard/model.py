@@ -82,8 +82,9 @@ def columns(channels: Sequence[str]) -> list[int]:
 
 
 def _padded(n: int) -> int:
-    """A batch is filled up to one of 18 sizes, so that kernels are prepared once (see warm_up)."""
-    return 1 << (n - 1).bit_length() if n <= 8 else -(-n // 8) * 8
+    """A batch is filled up to one of 27 sizes, so that kernels are prepared once (see warm_up)."""
+    step = 4 if n <= 64 else 8
+    return 1 << (n - 1).bit_length() if n <= 8 else -(-n // step) * step
 
 
 def load_model(name: str) -> TorchScriptModel:
