@@ -138,8 +138,9 @@ class Stream:
         step = np.empty_like(ticks)
         step[0] = ticks[0] - self._last
         np.subtract(ticks[1:], ticks[:-1], out=step[1:])
-        regular = (step > 0) & (step <= self._max_gap)
-        n = len(ticks) if regular.all() else int(regular.argmin())
+        n = len(ticks)
+        if not (step.min() > 0 and step.max() <= self._max_gap):
+            n = int(((step > 0) & (step <= self._max_gap)).argmin())
         if n:
             self._ticks[self._fill : self._fill + n] = ticks[:n]
             self._samples[self._fill : self._fill + n] = samples[:n]
