@@ -222,6 +222,7 @@ def test_a_port_in_use_is_not_shared(board: Board, read) -> None:
         PortSettings(port=str(board.path), device="a"), PortSettings(port=f"{board.path}", device="b")
     )
     reached(counters, "serial_outages", 1)
+    reached(counters, "serial_opened", 1)
     assert counters["serial_opened"] == 1
 
 
