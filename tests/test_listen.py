@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -148,14 +149,17 @@ def test_the_command_describes_what_is_on_a_port(hard: Hard, port: int) -> None:
     t, samples = SyntheticPhone(3).read(0, 1000)
     samples[:, :3] /= np.float32(9.80665)
     rows = np.column_stack([t, samples])
-    printed = "".join(",".join(f"{v:.6f}" for v in row) + "\n" for row in rows).encode()
+    lines = [(",".join(f"{v:.6f}" for v in row) + "\n").encode() for row in rows]
+    pace = threading.Event()
     with socket.create_server(("127.0.0.1", port)) as server:
         url = f"socket://127.0.0.1:{port}"
         process = hard.start("check", "--listen", "--seconds", "6", "--json", "--port", url)
         server.settimeout(20)
         connection, _ = server.accept()
         with connection:
-            connection.sendall(printed)
+            for k in range(0, len(lines), 25):  # opening a port flushes what is there: not all at once
+                connection.sendall(b"".join(lines[k : k + 25]))
+                pace.wait(0.1)
             out, err = process.communicate(timeout=30)
     (stream,) = json.loads(out)["streams"]
     assert stream["dialect"] == "csv-lines", err
