@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from hard.card import read_card
-from hard.datasets import CHECKOUT, data_dir
+from hard.datasets import CHECKOUT
 from hard.datasets.hapt import LABELS
 from hard.imu import CHANNELS
 from hard.model import load_model
@@ -143,11 +143,7 @@ def test_committed_weights_fit_the_network_that_their_preset_builds(name: str) -
 
 @pytest.mark.data
 @pytest.mark.parametrize(("name", "least"), [("lstm-waist", 0.97), ("lstm-acc", 0.92)])
-def test_a_committed_model_reaches_what_its_card_claims(name: str, least: float) -> None:
-    try:
-        data = data_dir()
-    except HardError as e:
-        pytest.skip(str(e))
+def test_a_committed_model_reaches_what_its_card_claims(data: Path, name: str, least: float) -> None:
     result = evaluate(load_model(str(COMMITTED[name])), data)
     assert result.n == 2947
     assert result.accuracy >= least
@@ -156,11 +152,7 @@ def test_a_committed_model_reaches_what_its_card_claims(name: str, least: float)
 
 
 @pytest.mark.data
-def test_evaluate_prints_one_json_object() -> None:
-    try:
-        data = data_dir()
-    except HardError as e:
-        pytest.skip(str(e))
+def test_evaluate_prints_one_json_object(data: Path) -> None:
     command = [sys.executable, "tools/evaluate.py", "sensor", "--data", str(data), "--json"]
     done = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, check=True, timeout=120)
     result = json.loads(done.stdout)

@@ -29,14 +29,6 @@ W = Windowing()
 WITHOUT_GYRO = [0, 1, 2, 6, 7, 8]
 
 
-@pytest.fixture(scope="module")
-def data() -> Path:
-    try:
-        return data_dir()
-    except HardError as e:
-        pytest.skip(str(e))
-
-
 def serve(recording: Recording, sizes: list[int]) -> F32:
     """The windows that the daemon makes of a recording that arrives in messages of these sizes, in turn."""
     imu = Imu(W, Limits(), Counters())
