@@ -8,7 +8,7 @@ from pathlib import Path
 
 import msgspec
 
-from hard.types import HardError, MotionRange, Windowing
+from hard.types import Clip, HardError, MotionRange, Windowing
 
 
 class Figure(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -21,15 +21,13 @@ class Figure(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     n: int | None = None
 
 
-class Card(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """models/<name>/card.yaml."""
+class Card(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag_field="kind"):
+    """models/<name>/card.yaml: what every model says of itself."""
 
     name: str
     summary: str
     labels: list[str]
-    channels: list[str]
     sha256: str  # of model.pt
-    windowing: Windowing
     parameters: int
     input: str  # shape and units
     output: str
@@ -38,8 +36,21 @@ class Card(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     intended_use: str
     limitations: list[str]
     licence: str
-    motion_range: MotionRange | None = None  # beyond it the activity is `unknown`; None: no bound
     format: str = "torchscript"  # which loader in model.py reads the weights
+
+
+class SensorCard(Card, frozen=True, kw_only=True, tag="sensor"):
+    """A model of windows of motion."""
+
+    channels: list[str]
+    windowing: Windowing
+    motion_range: MotionRange | None = None  # beyond it the activity is `unknown`; None: no bound
+
+
+class VideoCard(Card, frozen=True, kw_only=True, tag="video"):
+    """A model of clips of camera frames."""
+
+    clip: Clip
 
 
 def model_dirs() -> list[Path]:
@@ -70,12 +81,13 @@ def find_model(name: str) -> Path:
     raise HardError(f"no model named {name!r}; {hint} (`hard models` lists them)")
 
 
-def read_card(folder: Path) -> Card:
+def read_card(folder: Path) -> SensorCard | VideoCard:
+    """The card of a model folder; raises HardError with the file and what is wrong in it."""
     import yaml
 
     path = folder / "card.yaml"
     try:
-        card = msgspec.convert(yaml.safe_load(path.read_text("utf-8")), Card)
+        card = msgspec.convert(yaml.safe_load(path.read_text("utf-8")), SensorCard | VideoCard)
     except FileNotFoundError:
         raise HardError(f"{path}: no such file; a model is a folder with model.pt and card.yaml") from None
     except (yaml.YAMLError, msgspec.ValidationError) as e:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike
 
-from hard.card import Card
+from hard.card import SensorCard
 from hard.imu import Imu, Limits
 from hard.model import Model, load_model
 from hard.novelty import measure
@@ -98,7 +98,7 @@ class Recognizer:
     def devices(self) -> int:
         return len(self._full) + (len(self._acc[0]) if self._acc else 0)
 
-    def _predictions(self, w: Windows, card: Card, probabilities: F32) -> list[Prediction]:
+    def _predictions(self, w: Windows, card: SensorCard, probabilities: F32) -> list[Prediction]:
         labels = card.labels
         best = probabilities.argmax(axis=1)
         rows = probabilities.tolist()

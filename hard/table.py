@@ -10,7 +10,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from hard.card import Card
+from hard.card import SensorCard, VideoCard
 from hard.log import duration
 from hard.types import DayTotals, Label
 
@@ -93,14 +93,13 @@ def _bar(share: float) -> Text:
     return Text.assemble(("━" * full, "green"), ("━" * (10 - full), "bright_black"), f" {share:4.0%}")
 
 
-def describe(folder: Path, card: Card) -> RenderableType:
+def describe(folder: Path, card: SensorCard | VideoCard) -> RenderableType:
     """A model's card for a person."""
-    w = card.windowing
     facts = Table.grid(padding=(0, 2))
     facts.add_column(style="dim", no_wrap=True)
     facts.add_column()
     facts.add_row("labels", Text(", ".join(card.labels)))
-    facts.add_row("input", Text(f"{card.input}; {w.window} samples at {w.rate_hz:g} Hz, hop {w.hop}"))
+    facts.add_row("input", Text(f"{card.input}; {_timing(card)}"))
     facts.add_row("size", f"{card.parameters:,} parameters, sha256 {card.sha256[:12]}")
     facts.add_row("for", Text(card.intended_use))
     for limit in card.limitations:
@@ -111,3 +110,10 @@ def describe(folder: Path, card: Card) -> RenderableType:
     facts.add_row("licence", Text(card.licence))
     facts.add_row("folder", Text(str(folder)))
     return Group(Text(f"{card.name}", "bold"), Text(card.summary), facts, Text(""))
+
+
+def _timing(card: SensorCard | VideoCard) -> str:
+    if isinstance(card, SensorCard):
+        w = card.windowing
+        return f"{w.window} samples at {w.rate_hz:g} Hz, hop {w.hop}"
+    return f"{card.clip.frames} frames at {card.clip.rate_hz:g} Hz"

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 F32: TypeAlias = NDArray[np.float32]
 F64: TypeAlias = NDArray[np.float64]
+U8: TypeAlias = NDArray[np.uint8]
 
 G = 9.80665  # standard gravity, m/s²: one g
 UNKNOWN = "unknown"  # the activity where none can be told
@@ -72,6 +73,14 @@ class Windowing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     hop: int = 64  # samples
     cutoff_hz: float = 0.3  # gravity low-pass, Butterworth
     order: int = 3
+
+
+class Clip(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How a video model wants its clips; comes from the model's card."""
+
+    frames: int = 20  # evenly spaced in time
+    rate_hz: float = 10.0  # of those frames: 20 at 10 Hz span 1.9 s
+    size: int = 64  # pixels; a frame is squeezed to a square, whatever its aspect
 
 
 class MotionRange(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

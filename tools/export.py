@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # `python tools/x.py` and `python -m tools.x`
 
-from hard.card import Card, Figure
+from hard.card import Figure, SensorCard
 from hard.datasets import data_dir
 from hard.datasets.hapt import LABELS, official_windows
 from hard.imu import CHANNELS
@@ -76,18 +76,18 @@ def check_export(net: nn.Module, model: TorchScriptModel, batches: dict[str, F32
     return worst
 
 
-def write_model(folder: Path, card: Card, weights: bytes) -> None:
+def write_model(folder: Path, card: SensorCard, weights: bytes) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "model.pt").write_bytes(weights)
     write_card(folder, card)
 
 
-def write_card(folder: Path, card: Card) -> None:
+def write_card(folder: Path, card: SensorCard) -> None:
     text = yaml.safe_dump(msgspec.to_builtins(card), sort_keys=False, allow_unicode=True, width=110)
     (folder / "card.yaml").write_text(text, "utf-8")
 
 
-def export(net: nn.Module, card: Card, folder: Path, real: F32) -> Card:
+def export(net: nn.Module, card: SensorCard, folder: Path, real: F32) -> SensorCard:
     """Script a network that returns probabilities, compare the two, write both files; returns the card."""
     weights = script(net)
     card = msgspec.structs.replace(card, sha256=hashlib.sha256(weights).hexdigest())
@@ -98,10 +98,10 @@ def export(net: nn.Module, card: Card, folder: Path, real: F32) -> Card:
     return card
 
 
-def new_card(name: str, preset: Preset, net: nn.Module, training: dict[str, str]) -> Card:
+def new_card(name: str, preset: Preset, net: nn.Module, training: dict[str, str]) -> SensorCard:
     """A preset's card, without figures and sha256."""
     units = [text for name, text in UNITS.items() if name in preset.channels]
-    return Card(
+    return SensorCard(
         name=name,
         summary=preset.summary,
         labels=list(LABELS),
