@@ -14,6 +14,8 @@ PATIENCE_S: Final = 1.5  # a sensor this far behind the acceleration is taken fo
 MAX_HOLE_S: Final = 0.25  # values are not interpolated over a longer silence of a sensor
 BACK_S: Final = 1.0  # a clock that goes back further than this is a new recording
 MAX_WAITING: Final = 4096  # readings of one sensor
+LOOK_BACK: Final = 16  # intervals over which a sensor's period is measured
+KEPT: Final = 64  # readings before the newest joined one, to average: an acceleration's period, up to 3 kHz
 
 
 EXPECTED: Final = {
@@ -40,17 +42,45 @@ class Track:
         self.t, self.xyz = self.t[over:], self.xyz[over:]
         return over
 
-    def at(self, t: F64) -> tuple[F64, NDArray[np.bool_]]:
-        """Values at times, (n,) -> (n, 3), and where they hold: between two readings close to each other."""
+    def at(self, t: F64, period_s: F64) -> tuple[F64, NDArray[np.bool_]]:
+        """Values at times, (n,) -> (n, 3), and where they hold: between two readings close to each other.
+
+        Where this sensor is faster than the times' own period, (n,), its mean over up to one period that
+        ends at the time: against aliasing, with the widths of `dsp.resample`.
+        """
         if not len(self.t):
             return np.zeros((len(t), 3)), np.zeros(len(t), bool)
-        values = np.stack([np.interp(t, self.t, self.xyz[:, axis]) for axis in range(3)], axis=1)
+        values = self._interpolate(t)
+        own_s = periods(self.t)[np.maximum(np.searchsorted(self.t, t, side="right") - 1, 0)]
+        fast = np.flatnonzero((own_s > 0) & (own_s < 0.95 * period_s))
+        if fast.size:
+            width_s = np.minimum(2 * (period_s - own_s), period_s)
+            values[fast] = self._mean(t[fast], width_s[fast], values[fast])
         after = np.searchsorted(self.t, t)  # the first reading at or after each time
         inside = after < len(self.t)
         after = np.minimum(after, len(self.t) - 1)
         hole_s = self.t[after] - self.t[np.maximum(after - 1, 0)]
         near = (after > 0) & (hole_s <= MAX_HOLE_S)
         return values, inside & (near | (self.t[after] == t))
+
+    def _interpolate(self, t: F64) -> F64:
+        return np.stack([np.interp(t, self.t, self.xyz[:, axis]) for axis in range(3)], axis=1)
+
+    def _mean(self, t: F64, width_s: F64, last: F64) -> F64:
+        """Mean of the piecewise linear signal over the `width_s` before each time; `last` is its end value.
+
+        Always a sum of KEPT parts, so that it does not depend, to the last bit, on how messages were split.
+        """
+        rows = np.searchsorted(self.t, t, side="right")[:, None] + np.arange(-KEPT, 0)  # (n, KEPT)
+        rows = np.maximum(rows, 0)
+        begin = np.maximum(t - width_s, self.t[rows[:, 0]])[:, None]  # (n, 1)
+        times = np.concatenate([np.maximum(self.t[rows], begin), t[:, None]], axis=1)
+        inside = (self.t[rows] >= begin)[..., None]
+        knots = np.where(inside, self.xyz[rows], self._interpolate(begin[:, 0])[:, None])
+        knots = np.concatenate([knots, last[:, None]], axis=1)  # (n, KEPT + 1, 3)
+        area = (0.5 * (knots[:, 1:] + knots[:, :-1]) * np.diff(times)[..., None]).sum(axis=1)
+        span = t[:, None] - begin
+        return np.where(span > 0, area / np.where(span > 0, span, 1.0), last)
 
     def take(self, until_s: float) -> tuple[F64, F64]:
         """Remove and return the readings up to this time."""
@@ -60,8 +90,16 @@ class Track:
         return taken
 
     def forget_before(self, t_s: float) -> None:
-        """Keep one reading at or before this time, to interpolate from."""
-        self.take(np.nextafter(self.t[max(0, int(np.searchsorted(self.t, t_s, side="right")) - 1)], -np.inf))
+        """Keep some readings at or before this time, to interpolate and average from."""
+        gone = max(0, int(np.searchsorted(self.t, t_s, side="right")) - KEPT)
+        self.t, self.xyz = self.t[gone:], self.xyz[gone:]
+
+
+def periods(t: F64) -> F64:
+    """At each of these times, (n,), the mean of the last LOOK_BACK intervals; 0 before there are so many."""
+    mean = np.zeros(len(t))
+    mean[LOOK_BACK:] = (t[LOOK_BACK:] - t[:-LOOK_BACK]) / LOOK_BACK
+    return mean
 
 
 class Joint:
@@ -74,6 +112,7 @@ class Joint:
         self._tracks: dict[Sensor, Track] = {}
         self._absent: set[Sensor] = set()  # waited for in vain
         self._began_s = np.inf
+        self._joined: F64 = np.empty(0)  # newest times of acceleration, for its period
         self._waiting_s = -np.inf  # newest acceleration but for the last message: others come after it
 
     def push(self, r: Readings) -> list[Chunk]:
@@ -85,6 +124,7 @@ class Joint:
         if track is not None and t[0] < track.newest_s - BACK_S:
             self._tracks.clear()  # a new recording, or a clock that was set
             self._absent.clear()
+            self._joined = np.empty(0)
             self._began_s = np.inf
             self._waiting_s = -np.inf
             track = None
@@ -128,8 +168,11 @@ class Joint:
     def _join(self, t: F64, xyz: F64, present: list[Sensor], arrival_s: float) -> list[Chunk]:
         good = np.ones(len(t), bool)
         values = {sensor: np.zeros_like(xyz) for sensor in (Sensor.GYRO, Sensor.GRAVITY)}
+        times = np.concatenate([self._joined, t])
+        self._joined = times[-LOOK_BACK - 1 :]
+        period_s = periods(times)[len(times) - len(t) :]
         for sensor in present:
-            values[sensor], holds = self._tracks[sensor].at(t)
+            values[sensor], holds = self._tracks[sensor].at(t, period_s)
             good &= holds
             self._tracks[sensor].forget_before(float(t[-1]))
         self._counters.add(Drop.UNPAIRED, int((~good).sum()))
