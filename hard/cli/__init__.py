@@ -1,0 +1,59 @@
+"""The commands; each module holds those of one purpose and imports what it needs when it is called."""
+
+from __future__ import annotations
+
+import difflib
+import sys
+
+import click
+
+from hard import __version__
+from hard.cli.inspect import check, devices, models, watch
+from hard.cli.recordings import classify, replay
+from hard.cli.run import run
+from hard.types import HardError
+
+USAGE_ERROR = 2
+
+
+class Commands(click.Group):
+    """A group that names the nearest command for a wrong one."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        name = args[0]
+        if not name.startswith("-") and self.get_command(ctx, name) is None:
+            known = self.list_commands(ctx)
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"there is: {', '.join(known)}"
+            ctx.fail(f"no command {name!r}; {hint}")
+        return super().resolve_command(ctx, args)
+
+
+def main() -> None:
+    """Entry point: every foreseen error is one line on stderr and a non-zero exit status."""
+    try:
+        status = cli(standalone_mode=False)
+    except click.ClickException as e:
+        _fail(e.format_message().rstrip("."), USAGE_ERROR)
+    except HardError as e:
+        _fail(str(e), 1)
+    except (click.Abort, KeyboardInterrupt):
+        _fail("interrupted", 130)
+    sys.exit(status if isinstance(status, int) else 0)
+
+
+def _fail(text: str, status: int) -> None:
+    print(f"hard: {' '.join(text.split())}", file=sys.stderr)
+    sys.exit(status)
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, message="hard %(version)s")
+def cli() -> None:
+    """Real-time human activity recognition: phone motion in over MQTT, activity labels out."""
+
+
+for command in (run, replay, classify, watch, check, models, devices):
+    cli.add_command(command)

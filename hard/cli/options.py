@@ -1,0 +1,43 @@
+"""What several commands share: options, and the settings and the broker that they lead to."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from hard.config import Key, Settings, Tree, load_settings
+
+if TYPE_CHECKING:
+    from hard.address import BrokerUrl
+
+config_option = click.option(
+    "--config", type=click.Path(path_type=Path), metavar="FILE", help="YAML settings; see config/hard.yaml."
+)
+broker_option = click.option("--broker", metavar="URL", help="mqtt://[user:password@]host[:1883]")
+for_option = click.option(
+    "--for",
+    "for_s",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="SECONDS",
+    help="Stop after this time.",
+)
+
+
+def load(config: Path | None, options: dict[Key, tuple[str, Tree]]) -> Settings:
+    """Settings of a file, the environment and the options given; an option that is None is not given."""
+    given = {key: option for key, option in options.items() if option[1] is not None}
+    return load_settings(config, os.environ, given)
+
+
+def broker_url(settings: Settings) -> BrokerUrl:
+    """Where the broker is: the one configured, or a running daemon's embedded one."""
+    from hard.address import address
+    from hard.app import state_dir
+    from hard.embedded import embedded_address
+
+    if settings.broker.url is None:
+        return embedded_address(settings.embedded, state_dir(settings))
+    return address(settings.broker.url, settings.broker, os.environ)
