@@ -10,7 +10,7 @@ from urllib.parse import unquote, urlsplit
 
 import msgspec
 
-from hard.config import BrokerSettings
+from hard.settings import BrokerSettings
 from hard.types import HardError
 
 SCHEMES: Final = {"mqtt": 1883, "mqtts": 8883}

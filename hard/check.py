@@ -10,14 +10,14 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from hard.app import Stop
 from hard.broker import Broker, BrokerUrl
 from hard.codecs import CodecOptions
 from hard.codecs.auto import AutoCodec
-from hard.config import Settings
 from hard.handoff import Inbox
 from hard.listen import Finding, Listener
 from hard.registry import make_codec
+from hard.runtime import Stop
+from hard.settings import Settings
 from hard.sources.ports import by_device
 from hard.stats import Counters
 from hard.types import HardError, Message

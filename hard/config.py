@@ -1,18 +1,18 @@
-"""YAML -> frozen, validated settings; every default lives here, every error names key, line and fix."""
+"""YAML -> frozen, validated settings; every error names key, line and fix."""
 
 from __future__ import annotations
 
 import difflib
+import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Final, Literal, TypeAlias, Union, get_args, get_origin
+from typing import Final, TypeAlias, Union, get_args, get_origin
 
 import msgspec
 import yaml
-from msgspec import Meta
 
-from hard.codecs import CodecOptions
+from hard.settings import Settings
 from hard.types import HardError
 
 Tree: TypeAlias = Union[dict[str, "Tree"], list["Tree"], str, int, float, bool, None]  # noqa: UP007
@@ -26,188 +26,6 @@ TEXT: Final[frozenset[Key]] = SECRET | {
     ("broker", "username"), ("broker", "protocol"), ("embedded", "username")
 }  # fmt: skip
 """Taken as it stands: a password may look like a number, and `5` is a name here."""
-FLOOR: Final = 0.02  # a window's probabilities count as at least this: no single window settles anything
-
-Port = Annotated[int, Meta(ge=1, le=65535)]
-Qos = Annotated[int, Meta(ge=0, le=2)]
-Count = Annotated[int, Meta(ge=1)]
-Seconds = Annotated[float, Meta(gt=0)]
-TopicPrefix = Annotated[str, Meta(pattern=r"^[^+#/\s]+(/[^+#/\s]+)*$")]
-DeviceName = Annotated[str, Meta(pattern=r"^[^+#/$\x00-\x1f\x7f]{1,64}$")]
-TopicFilter = Annotated[str, Meta(pattern=r"^[^#\s]+(/#)?$")]
-
-
-class Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A part of the settings."""
-
-
-class TlsSettings(Section, frozen=True):
-    ca: str | None = None
-    cert: str | None = None
-    key: str | None = None
-    insecure: bool = False
-
-
-class BrokerSettings(Section, frozen=True):
-    url: str | None = None
-    username: str | None = None
-    password: str | None = None
-    password_file: str | None = None
-    tls: TlsSettings = TlsSettings()
-    protocol: Literal["3.1.1", "5"] = "3.1.1"
-    keepalive_s: Annotated[int, Meta(ge=5, le=65535)] = 30
-    max_queued: Count = 10_000
-
-    def __repr__(self) -> str:
-        return "BrokerSettings(...)"  # no password in a traceback
-
-
-class EmbeddedSettings(Section, frozen=True):
-    port: Port = 1883
-    listen: Literal["loopback", "lan"] = "loopback"
-    username: Annotated[str, Meta(min_length=1)] = "hard"
-    password: Annotated[str, Meta(min_length=8)] | None = None
-
-    def __repr__(self) -> str:
-        return "EmbeddedSettings(...)"
-
-
-class TopicSettings(CodecOptions, frozen=True, kw_only=True):
-    filter: TopicFilter
-    codec: str = "auto"
-
-
-APP_TOPICS: Final = (
-    TopicSettings(filter="hard/+/imu", codec="native"),
-    TopicSettings(filter="sensor-logger", codec="sensor-logger"),
-    TopicSettings(filter="android/sensor", codec="android-sensor"),
-    TopicSettings(filter="android/sensor/+", codec="android-sensor"),
-    TopicSettings(filter="phyphox/+", codec="phyphox"),
-    TopicSettings(filter="hyperimu/+", codec="hyperimu"),
-)
-
-
-class MqttSourceSettings(Section, frozen=True):
-    topics: tuple[TopicSettings, ...] = APP_TOPICS
-    qos: Qos = 0
-    max_payload_bytes: Count = 262_144
-
-
-class PortSettings(CodecOptions, frozen=True, kw_only=True):
-    """One serial port."""
-
-    port: str | None = None
-    baud: Annotated[int, Meta(ge=300, le=4_000_000)] = 115_200
-    device: DeviceName | None = None
-
-
-class SerialSourceSettings(PortSettings, frozen=True, kw_only=True):
-    ports: tuple[PortSettings, ...] = ()
-
-
-class SourcesSettings(Section, frozen=True):
-    enabled: Annotated[tuple[str, ...], Meta(min_length=1)] = ("mqtt",)
-    mqtt: MqttSourceSettings = MqttSourceSettings()
-    serial: SerialSourceSettings = SerialSourceSettings()
-
-
-class ImuSettings(Section, frozen=True):
-    model: str = "lstm-waist"
-    acc_model: str = "lstm-acc"
-    max_gap_s: Annotated[float, Meta(ge=0.05, le=2.0)] = 0.2
-    min_rate_hz: Annotated[float, Meta(ge=5.0, le=50.0)] = 19.0
-    max_devices: Count = 20_000
-    evict_after_s: Seconds = 300.0
-
-
-class EngineSettings(Section, frozen=True):
-    tick_ms: Annotated[float, Meta(ge=1.0, le=1000.0)] = 20.0
-    inbox_messages: Count = 100_000
-    inbox_mb: Count = 64
-    max_age_s: Seconds = 5.0
-
-
-class SmoothingSettings(Section, frozen=True):
-    """Tuned on predictions for HAPT's training people by models that did not see them; see smoothing.py."""
-
-    time_constant_s: Annotated[float, Meta(gt=0.0, le=60.0)] = 0.7
-    settle_s: Annotated[float, Meta(ge=0.0, le=60.0)] = 4.0
-    still_time_constant_s: Annotated[float, Meta(gt=0.0, le=600.0)] = 5.0
-    hysteresis: Annotated[float, Meta(ge=1.0)] = 13.0
-    min_hold_s: Annotated[float, Meta(ge=0.0, le=600.0)] = 2.0
-    min_confidence: Annotated[float, Meta(ge=0.0, lt=1.0)] = 0.35
-    restart_s: Seconds = 10.0
-
-    def __post_init__(self) -> None:
-        if self.hysteresis >= 1 / FLOOR:
-            raise ValueError(
-                f"hysteresis {self.hysteresis:g} is never reached: a window counts at most {1 / FLOOR:g} to 1"
-            )
-        if self.min_confidence > 0.5:
-            raise ValueError(
-                f"min_confidence {self.min_confidence:g} makes every change pass through unknown, since two "
-                "activities share the confidence then; expected 0.5 or less"
-            )
-        if self.still_time_constant_s < self.time_constant_s:
-            raise ValueError(
-                f"still_time_constant_s {self.still_time_constant_s:g} must not be shorter than "
-                f"time_constant_s {self.time_constant_s:g}: a still phone is to change its mind more slowly"
-            )
-        longest = max(self.still_time_constant_s, self.min_hold_s)
-        if self.restart_s <= longest:
-            raise ValueError(
-                f"restart_s {self.restart_s:g} must exceed still_time_constant_s and min_hold_s ({longest:g})"
-            )
-
-
-class OutputSettings(Section, frozen=True):
-    prefix: TopicPrefix = "hard"
-    qos: Qos = 0
-    event_qos: Qos = 1
-    retain: bool = True
-    stale_s: Seconds = 10.0
-    offline_s: Seconds = 60.0
-
-    def __post_init__(self) -> None:
-        if self.offline_s <= self.stale_s:
-            raise ValueError(f"offline_s {self.offline_s:g} must be longer than stale_s {self.stale_s:g}")
-
-
-class TotalsSettings(Section, frozen=True):
-    keep_days: Annotated[int, Meta(ge=1, le=36_500)] = 400
-
-
-class HomeAssistantSettings(Section, frozen=True):
-    enabled: bool = False
-    prefix: TopicPrefix = "homeassistant"
-    birth_topic: TopicPrefix = "homeassistant/status"
-    expire_after_s: Count = 30
-    remove_forgotten: bool = False
-    exclude: tuple[str, ...] = ()
-    max_devices: Count = 500
-
-
-class Settings(Section, frozen=True):
-    """Everything `hard run` can be told; config/hard.yaml says what each key means."""
-
-    log_level: Literal["debug", "info", "warning", "error"] = "info"
-    state_dir: str | None = None
-    broker: BrokerSettings = BrokerSettings()
-    embedded: EmbeddedSettings = EmbeddedSettings()
-    sources: SourcesSettings = SourcesSettings()
-    imu: ImuSettings = ImuSettings()
-    engine: EngineSettings = EngineSettings()
-    smoothing: SmoothingSettings = SmoothingSettings()
-    output: OutputSettings = OutputSettings()
-    homeassistant: HomeAssistantSettings = HomeAssistantSettings()
-    totals: TotalsSettings = TotalsSettings()
-
-    def __post_init__(self) -> None:
-        if self.imu.evict_after_s <= self.output.offline_s:
-            raise ValueError(
-                f"imu.evict_after_s {self.imu.evict_after_s:g} must be longer than output.offline_s "
-                f"{self.output.offline_s:g}: a forgotten device cannot be said to be offline"
-            )
 
 
 def load_settings(
@@ -235,6 +53,15 @@ def load_settings(
         return msgspec.convert(tree, Settings)
     except msgspec.ValidationError as e:
         raise HardError(_explain(str(e), tree, origins, path)) from None
+
+
+def state_dir(settings: Settings) -> Path:
+    """Where state is kept: the setting, systemd's StateDirectory, or the user's."""
+    if settings.state_dir:
+        return Path(settings.state_dir).expanduser()
+    if "STATE_DIRECTORY" in os.environ:
+        return Path(os.environ["STATE_DIRECTORY"].split(":")[0])
+    return Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "hard"
 
 
 def _read(path: Path) -> tuple[dict[str, Tree], dict[Key, str]]:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Final
 
 from hard.address import BrokerUrl
-from hard.config import EmbeddedSettings
+from hard.settings import EmbeddedSettings
 from hard.types import HardError
 
 log = logging.getLogger(__name__)

@@ -8,11 +8,11 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from hard.address import BrokerUrl
-from hard.app import Stop
 from hard.broker import Broker
 from hard.codecs import good_name
 from hard.phones import play
 from hard.recordings import Recording
+from hard.runtime import Stop
 from hard.stats import Counters
 from hard.types import HardError
 

@@ -15,7 +15,7 @@ from typing import Final
 
 import msgspec
 
-from hard.config import FLOOR, SmoothingSettings
+from hard.settings import FLOOR, SmoothingSettings
 from hard.types import UNKNOWN, Prediction
 
 STILL_G: Final = 0.1  # sitting, standing and lying stay below in 95 % of windows; every change between them

@@ -9,9 +9,10 @@ from rich.console import Console, RenderableType
 
 from hard import log as logs
 from hard.address import BrokerUrl
-from hard.app import Stop, show
 from hard.broker import Broker
+from hard.console import show
 from hard.handoff import Board
+from hard.runtime import Stop
 from hard.sinks.board import BoardSink
 from hard.sinks.payload import decode, decode_totals
 from hard.stats import Counters, Drop

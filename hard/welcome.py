@@ -7,8 +7,8 @@ import sys
 from pathlib import Path
 
 from hard.address import BrokerUrl
-from hard.config import Settings
 from hard.embedded import lan_host
+from hard.settings import Settings
 from hard.sources.ports import by_device
 
 LOOPBACK = """\

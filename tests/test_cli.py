@@ -10,8 +10,8 @@ import pytest
 
 import hard as package
 from conftest import Hard
-from hard.config import SmoothingSettings
 from hard.recognizer import Recognizer
+from hard.settings import SmoothingSettings
 from hard.smoothing import Smoother
 from hard.synthetic import SyntheticPhone
 

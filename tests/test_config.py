@@ -11,7 +11,8 @@ import yaml
 from msgspec.structs import fields
 
 from conftest import ROOT
-from hard.config import Settings, load_settings
+from hard.config import load_settings
+from hard.settings import Settings
 from hard.types import HardError
 
 FILE = ROOT / "config/hard.yaml"

@@ -11,8 +11,9 @@ from serial.tools import list_ports
 
 from conftest import Hard
 from hard.codecs import CodecOptions
-from hard.config import PortSettings, SerialSourceSettings, load_settings
+from hard.config import load_settings
 from hard.devices import Found, FoundCamera, FoundPort, find, found_cameras, show
+from hard.settings import PortSettings, SerialSourceSettings
 from hard.sources.ports import by_device, device_name, stable_names
 from hard.types import HardError
 

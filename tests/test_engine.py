@@ -13,13 +13,13 @@ from hypothesis import strategies as st
 
 from hard.codecs import CodecOptions, good_name
 from hard.codecs.native import NativeCodec, encode
-from hard.config import SmoothingSettings
 from hard.engine import Engine
 from hard.handoff import Inbox
 from hard.history import History
 from hard.model import TorchScriptModel, load_model
 from hard.recognizer import Recognizer
 from hard.router import Router
+from hard.settings import SmoothingSettings
 from hard.smoothing import Smoother
 from hard.stats import Counters, Drop
 from hard.synthetic import SyntheticPhone

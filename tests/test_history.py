@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hard.config import SmoothingSettings
 from hard.history import History
+from hard.settings import SmoothingSettings
 from hard.sinks.payload import decode, encode, encode_event
 from hard.smoothing import Smoother
 from hard.types import Event, Label, Prediction

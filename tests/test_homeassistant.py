@@ -14,7 +14,7 @@ import pytest
 from conftest import ROOT, Hard, Mosquitto, wait_for
 from hard.broker import Broker, BrokerUrl
 from hard.card import find_model, read_card
-from hard.config import HomeAssistantSettings, OutputSettings
+from hard.settings import HomeAssistantSettings, OutputSettings
 from hard.sinks.discovery import config_topic, object_id
 from hard.sinks.homeassistant import MAX_DELAY_S, HomeAssistantSink
 from hard.stats import Counters

@@ -12,8 +12,8 @@ import pytest
 
 from conftest import Hard, wait_for
 from hard.broker import Broker, BrokerUrl
-from hard.config import EmbeddedSettings
 from hard.embedded import EmbeddedBroker, embedded_address, lan_host
+from hard.settings import EmbeddedSettings
 from hard.stats import Counters
 from hard.types import HardError
 

@@ -16,10 +16,10 @@ from hard.broker import Broker, BrokerUrl
 from hard.codecs import CodecOptions
 from hard.codecs.auto import AutoCodec
 from hard.codecs.native import encode
-from hard.config import APP_TOPICS
 from hard.listen import Finding, Listener
 from hard.recordings import Recording
 from hard.registry import make_codec
+from hard.settings import APP_TOPICS
 from hard.stats import Counters
 from hard.synthetic import SyntheticPhone
 from hard.types import Message

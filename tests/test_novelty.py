@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import hard
-from hard.config import SmoothingSettings
 from hard.model import TorchScriptModel, load_model
+from hard.settings import SmoothingSettings
 from hard.smoothing import Smoother
 from hard.synthetic import ACTIVITIES, SyntheticPhone
 from hard.types import F32, G, Prediction

@@ -16,9 +16,9 @@ import numpy as np
 import pytest
 
 from conftest import Hard, wait_for
-from hard.config import PortSettings, SerialSourceSettings
 from hard.handoff import Inbox
 from hard.recordings import read_recording
+from hard.settings import PortSettings, SerialSourceSettings
 from hard.sources.serial import MAX_LINE, Lines, PortReader, SerialSource, explain
 from hard.stats import Counters, Drop
 from hard.synthetic import SyntheticPhone

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hard.config import SmoothingSettings
+from hard.settings import SmoothingSettings
 from hard.smoothing import LOW_CONFIDENCE, Smoother, Steady
 from hard.types import Prediction
 

@@ -18,11 +18,11 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from hard.config import SmoothingSettings
 from hard.datasets import data_dir
 from hard.datasets.hapt import LABELS, TEST_USERS, Session, read_sessions
 from hard.model import Model, load_model
 from hard.recognizer import Recognizer
+from hard.settings import SmoothingSettings
 from hard.smoothing import Smoother
 from hard.types import F64, HardError
 

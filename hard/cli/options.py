@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from hard.config import Key, Settings, Tree, load_settings
+from hard.config import Key, Tree, load_settings, state_dir
+from hard.settings import Settings
 
 if TYPE_CHECKING:
     from hard.address import BrokerUrl
@@ -35,7 +36,6 @@ def load(config: Path | None, options: dict[Key, tuple[str, Tree]]) -> Settings:
 def broker_url(settings: Settings) -> BrokerUrl:
     """Where the broker is: the one configured, or a running daemon's embedded one."""
     from hard.address import address
-    from hard.app import state_dir
     from hard.embedded import embedded_address
 
     if settings.broker.url is None:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from hard.broker import Broker
-from hard.config import HomeAssistantSettings, OutputSettings
+from hard.settings import HomeAssistantSettings, OutputSettings
 from hard.sinks.discovery import config_payload, config_topic
 from hard.types import Event, Label
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from hard.broker import Broker
-from hard.config import OutputSettings
+from hard.settings import OutputSettings
 from hard.sinks.payload import encode, encode_event
 from hard.types import Event, Label
 

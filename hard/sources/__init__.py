@@ -9,8 +9,8 @@ from hard.registry import SOURCES, make_codec, resolve
 if TYPE_CHECKING:
     from hard.broker import Broker
     from hard.codecs import Codec
-    from hard.config import SourcesSettings
     from hard.handoff import Inbox
+    from hard.settings import SourcesSettings
     from hard.stats import Counters
 
 

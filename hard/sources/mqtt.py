@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 
 from hard.broker import Broker
-from hard.config import MqttSourceSettings
 from hard.handoff import Inbox
+from hard.settings import MqttSourceSettings
 from hard.stats import Counters, Drop
 from hard.types import Message
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-from hard.config import PortSettings, SerialSourceSettings
+from hard.settings import PortSettings, SerialSourceSettings
 from hard.types import HardError
 
 BY_ID: Final = Path("/dev/serial/by-id")

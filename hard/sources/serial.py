@@ -17,8 +17,8 @@ import msgspec
 import serial
 from serial.tools import list_ports
 
-from hard.config import PortSettings, SerialSourceSettings
 from hard.handoff import Inbox
+from hard.settings import PortSettings, SerialSourceSettings
 from hard.sources.ports import by_device, stable_names
 from hard.stats import Counters, Drop
 from hard.types import HardError, Message

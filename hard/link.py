@@ -1,0 +1,59 @@
+"""The daemon's broker: a child process of ours where none is configured, and the connection to it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Final
+
+from hard.address import BrokerUrl, address
+from hard.broker import Broker
+from hard.embedded import EmbeddedBroker
+from hard.runtime import Runtime
+from hard.settings import Settings
+
+PATIENCE_S: Final = 2.0
+
+
+class Link:
+    """Where the broker is, and the connection. Owner: the main thread."""
+
+    def __init__(self, settings: Settings, state: Path, runtime: Runtime) -> None:
+        """HardError where the settings name no broker that could be connected to."""
+        self._runtime = runtime
+        self._embedded: EmbeddedBroker | None = None
+        b = settings.broker
+        if b.url is None:
+            self._embedded = EmbeddedBroker(settings.embedded, state)
+        self.url: BrokerUrl = self._embedded.url if self._embedded else address(b.url or "", b, os.environ)
+        self.broker = Broker(
+            self.url, runtime.counters, keepalive_s=b.keepalive_s, max_queued=b.max_queued,
+            presence=f"{settings.output.prefix}/status",
+        )  # fmt: skip
+
+    @property
+    def kind(self) -> str:
+        return "embedded broker" if self._embedded else "broker"
+
+    def launch(self) -> None:
+        """Start the embedded broker, where it is ours to start."""
+        if self._embedded:
+            self._embedded.start()
+            self._runtime.at_end(self._embedded.stop)
+
+    def connect(self) -> None:
+        """Connect in the background; everybody who listens has registered by now."""
+        self.broker.start()
+        self._runtime.at_end(self.broker.stop)
+
+    def wait(self) -> None:
+        """Until subscribed, or the end; a broker that is not ours and absent is not waited for long."""
+        stop = self._runtime.stop.event
+        while not (self.broker.wait_ready(0.05) or stop.is_set()):
+            if not self._embedded and not self.broker.wait_ready(PATIENCE_S):
+                return
+
+    def check(self) -> None:
+        """Make the end of the embedded broker a failure."""
+        if self._embedded and not self._embedded.alive:
+            self._runtime.stop.fail(f"the embedded broker ended: {self._embedded.last_words()}")

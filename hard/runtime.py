@@ -1,0 +1,95 @@
+"""What the parts of a process share: when to end, counters, the board, threads, and the stages to watch."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from types import FrameType
+from typing import Final
+
+import msgspec
+
+from hard.handoff import Board
+from hard.stats import Counters
+
+log = logging.getLogger(__name__)
+
+THREAD_STOP_S: Final = 2.0
+
+
+class Stop:
+    """Why and when to end: a signal, the time asked for, or a failure in some thread."""
+
+    def __init__(self) -> None:
+        self.event = threading.Event()
+        self.failure: str | None = None
+
+    def fail(self, what: str) -> None:
+        if self.failure is None:
+            self.failure = what
+        self.event.set()
+
+    @contextlib.contextmanager
+    def on_signals(self) -> Iterator[None]:
+        """SIGINT and SIGTERM set the event; an exception that ends a thread is a failure."""
+
+        def handle(_number: int, _frame: FrameType | None) -> None:
+            self.event.set()
+
+        def died(args: threading.ExceptHookArgs) -> None:
+            name = args.thread.name if args.thread else "a thread"
+            log.critical("%s ended by %s", name, args.exc_type.__name__, exc_info=args.exc_value)
+            self.fail(f"{name} ended by {args.exc_type.__name__}: {args.exc_value}")
+
+        old = {s: signal.signal(s, handle) for s in (signal.SIGINT, signal.SIGTERM)}
+        old_hook, threading.excepthook = threading.excepthook, died
+        try:
+            yield
+        finally:
+            threading.excepthook = old_hook
+            for s, previous in old.items():
+                signal.signal(s, previous)
+
+
+class Stage(msgspec.Struct, frozen=True):
+    """A thread that is to make progress, also where there is nothing to do: a silent phone is no fault."""
+
+    name: str
+    progress: Callable[[], int]  # a count that goes on as long as the thread is not stuck
+    limit_s: float  # standing still for longer is a fault
+
+
+class Runtime:
+    """Passed to every part of the daemon. What was started last ends first. Owner: the main thread."""
+
+    def __init__(self, stop: Stop, stack: contextlib.ExitStack) -> None:
+        self.stop = stop
+        self.counters = Counters()
+        self.board = Board()
+        self.stages: list[Stage] = []
+        self.at_end = stack.callback
+
+    def watch(self, name: str, progress: Callable[[], int], limit_s: float) -> None:
+        """Have a stage's progress watched; see Stage."""
+        self.stages.append(Stage(name, progress, limit_s))
+
+    def thread(
+        self,
+        name: str,
+        target: Callable[[threading.Event], None],
+        wake: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Start a thread; at the end its event is set and `wake` called, and it has 2 s to return."""
+        ended = threading.Event()
+        thread = threading.Thread(target=target, args=(ended,), name=name, daemon=True)
+
+        def end() -> None:
+            ended.set()
+            wake()
+            thread.join(THREAD_STOP_S)
+
+        thread.start()
+        self.at_end(end)
