@@ -7,7 +7,7 @@ import secrets
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import paho.mqtt.client as mqtt
@@ -27,6 +27,7 @@ log = logging.getLogger(__name__)
 OnMessage = Callable[[str, bytes], None]
 MAX_BACKOFF_S: Final = 30
 STOP_S: Final = 1.0
+MAX_TOPICS: Final = 65_536  # remembered as text
 MAX_TROUBLES: Final = 8  # kinds of trouble logged in one outage
 
 
@@ -53,9 +54,11 @@ class Broker:
         self._pending: set[int] = set()  # SUBSCRIBEs not yet acknowledged
         self._on_message: OnMessage | None = None
         self._on_topic: dict[str, OnMessage] = {}
+        self._topics: dict[bytes, str] = {}
         self._retained = Retained()
         self._ready = threading.Event()
         self._waiting = 0  # publishes handed to paho that have not left yet
+        self._blocks: dict[int, int] = {}  # messages in each block handed to paho, by its id
         self._waiting_lock = threading.Lock()
         self._answer = ""  # what the broker said on this connection: nothing yet, "refused" or "online"
         self._troubles: set[str] = set()  # logged in this outage
@@ -121,6 +124,28 @@ class Broker:
             self._retained.cleared(topic)
         return True
 
+    def publish_many(self, messages: Sequence[tuple[str, bytes]], retain: bool = False) -> int:
+        """Hand over messages (topic, payload) of QoS 0 at once; returns how many the connection took.
+
+        The others are counted and, where they are retained, come later: see `publish`.
+        """
+        if retain:
+            for topic, payload in messages:
+                self._retained.put(topic, payload, 0)
+        if not self._client.is_connected():
+            self._counters.add(Drop.NOT_CONNECTED, len(messages))
+            return 0
+        room = max(0, self._max_queued - self._waiting)
+        self._counters.add(Drop.OUTBOX_FULL, len(messages) - room if len(messages) > room else 0)
+        block = [(topic.encode(), payload) for topic, payload in messages[:room]]
+        if block:
+            with self._waiting_lock:
+                self._waiting += len(block)
+                mid = self._client.next_id()
+                self._blocks[mid] = len(block)
+            self._client.publish_block(block, mid, retain)
+        return len(block)
+
     def flush(self, timeout_s: float) -> bool:
         """Wait until everything published has left; False where it did not in time."""
         deadline = time.monotonic() + timeout_s
@@ -161,7 +186,7 @@ class Broker:
         client.on_subscribe = self._subscribed if on else None
         client.on_publish = self._published if on else None
         client.on_socket_open = self._opened if on else None
-        client.on_message = self._message if on else None
+        client.take = self._take if on else None
         if not on:
             self._on_message = None
             self._on_topic.clear()
@@ -221,6 +246,7 @@ class Broker:
         self._ready.clear()
         with self._waiting_lock:
             lost, self._waiting = self._waiting, 0
+            self._blocks.clear()
         if not reason.is_failure:
             return
         self._counters.add(Drop.NOT_CONNECTED, lost)
@@ -236,18 +262,29 @@ class Broker:
             log.warning("%s: %s; trying again every 1 to %d s", self.url, what, MAX_BACKOFF_S)
 
     def _published(
-        self, _c: mqtt.Client, _data: object, _mid: int, _reason: ReasonCode, _p: Properties | None
+        self, _c: mqtt.Client, _data: object, mid: int, _reason: ReasonCode, _p: Properties | None
     ) -> None:
         with self._waiting_lock:
-            self._waiting = max(0, self._waiting - 1)  # paho repeats, after a loss, what was counted as lost
+            self._waiting = max(
+                0, self._waiting - self._blocks.pop(mid, 1)
+            )  # paho repeats, after a loss, what was counted as lost
         self._renew()
 
-    def _message(self, _c: mqtt.Client, _data: object, message: mqtt.MQTTMessage) -> None:
+    def _take(self, topic: bytes, payload: bytes) -> None:
+        name = self._topics.get(topic)
+        if name is None:
+            name = self._new_topic(topic)
+        take = self._on_topic.get(name, self._on_message) if self._on_topic else self._on_message
+        if take is not None and name:
+            take(name, payload)
+
+    def _new_topic(self, topic: bytes) -> str:
+        """A topic not seen before, as text; empty where it is none."""
+        if len(self._topics) >= MAX_TOPICS:
+            self._topics.clear()
         try:
-            topic = message.topic
+            name = self._topics[topic] = topic.decode()
         except UnicodeDecodeError:
             self._counters.add(Drop.BAD_DEVICE)
-            return
-        take = self._on_topic.get(topic, self._on_message)
-        if take is not None:
-            take(topic, bytes(message.payload))
+            return ""
+        return name

@@ -15,9 +15,12 @@ class MqttSink:
 
     def emit(self, labels: list[Label]) -> None:
         s = self._settings
-        for label in labels:
-            topic = f"{s.prefix}/{label.prediction.device}/activity"
-            self._broker.publish(topic, encode(label), s.qos, s.retain)
+        messages = [(f"{s.prefix}/{label.prediction.device}/activity", encode(label)) for label in labels]
+        if s.qos == 0:
+            self._broker.publish_many(messages, s.retain)
+        else:
+            for topic, payload in messages:
+                self._broker.publish(topic, payload, s.qos, s.retain)
 
     def announce(self, events: list[Event]) -> None:
         """Never retained: whoever subscribes later has missed the moment."""
