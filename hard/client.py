@@ -17,7 +17,7 @@ Take = Callable[[bytes, bytes], None]
 
 
 class Client(mqtt.Client):
-    """Differs from paho's in a few methods; connecting, keep-alive, QoS 1 and 2 and all other packets are its.
+    """Differs from paho's in a few methods: connecting, keep-alive, QoS 1 and 2 and the rest stay its.
 
     paho reads a packet a `select`, its header byte by byte: five system calls a message, each of which hands
     over the GIL; its objects for a message, its locks and its tree of callbacks by topic cost as much again.
@@ -111,12 +111,11 @@ class Client(mqtt.Client):
 
 def _varint(data: bytes, at: int) -> tuple[int, int]:
     """MQTT's variable byte integer here, and where it ends; (0, 0) where it is not complete or too long."""
-    value = shift = 0
-    for at in range(at, min(at + 4, len(data))):
-        value |= (data[at] & 0x7F) << shift
-        if data[at] < 0x80:
-            return value, at + 1
-        shift += 7
+    value = 0
+    for i, byte in enumerate(data[at : at + 4]):
+        value |= (byte & 0x7F) << 7 * i
+        if byte < 0x80:
+            return value, at + i + 1
     return 0, 0
 
 

@@ -16,11 +16,10 @@ from hard.recognizer import Recognizer
 from hard.router import Router
 from hard.sinks import Sink
 from hard.stats import Counters, Drop
-from hard.types import Event, Label, Message, Readings
+from hard.types import Chunk, Event, Label, Message, Readings
 
 log = logging.getLogger(__name__)
 
-EVICT_EVERY_S = 5.0
 EVICT_EVERY_S = 5.0
 LISTEN_EVERY_S = 1.0  # for silence
 ALIGNER_KEEPS_S = 60.0  # readings older than this are of no use any more
@@ -80,10 +79,12 @@ class Engine:
     def tick(self, messages: Iterable[Message], now_s: float) -> None:
         """Take messages, recognise every window that is due, and hand the labels to the sinks."""
         taken = 0
+        chunks: list[Chunk] = []
         for message in messages:
             taken += 1
-            self._take(message)
+            self._take(message, chunks)
         self._counters.add("messages", taken)
+        self._recognizer.feed(chunks)
         predictions = self._recognizer.step(now_s - self._max_age_s)
         if not predictions:
             return
@@ -115,7 +116,8 @@ class Engine:
                 sink.forget(gone)
             log.info("forgot %d silent device(s): %s", len(gone), ", ".join(gone[:5]))
 
-    def _take(self, message: Message) -> None:
+    def _take(self, message: Message, chunks: list[Chunk]) -> None:
+        """Append what is in a message to `chunks`."""
         codec = self._router.codec(message.topic)
         if codec is None:
             self._counters.add(Drop.BAD_DEVICE)
@@ -132,9 +134,10 @@ class Engine:
                 self._complaints.warning("name", f"bad device name in topic {message.topic!r}")
                 continue
             self._counters.add("samples", len(item.t))
-            chunks = self._aligner.push(item) if isinstance(item, Readings) else (item,)
-            for chunk in chunks:
-                self._recognizer.feed(chunk)
+            if isinstance(item, Readings):
+                chunks += self._aligner.push(item)
+            else:
+                chunks.append(item)
 
     def _new_name(self, device: str) -> bool:
         """Whether a name not seen before is good; the good ones are remembered."""

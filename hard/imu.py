@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Final
 
 import msgspec
@@ -21,6 +22,7 @@ CHANNELS: Final = (
 )
 MAX_ACC: Final = 400.0  # m/s², 40 g: the widest range of phone and board accelerometers is 32 g
 MAX_GYRO: Final = 80.0  # rad/s: the widest gyroscope range is 4,000 deg/s = 70 rad/s
+WORTH_IT: Final = 3  # chunks; fewer are quicker one by one
 _LIMITS = np.array([MAX_ACC] * 3 + [MAX_GYRO] * 3, np.float32)
 
 
@@ -48,6 +50,8 @@ class Imu:
         self._counters = counters
         self._filter = GravityFilter(windowing.cutoff_hz, windowing.order, windowing.rate_hz, windowing.hop)
         self._streams: dict[str, Stream] = {}
+        self._clock = TICKS_PER_SAMPLE * windowing.rate_hz  # ticks a second
+        self._max_gap = limits.max_gap_s * self._clock
         self._free: list[int] = []
         self._z: F64 = np.zeros((0, self._filter.states, 3))
         self._history: F32 = np.zeros((0, windowing.window - windowing.hop, 9), np.float32)
@@ -66,6 +70,52 @@ class Imu:
         if len(t):
             stream.seen_s = chunk.arrival_s
             stream.push(t, samples, chunk.arrival_s, self._due)
+
+    def push_many(self, chunks: Sequence[Chunk]) -> None:
+        """`push` of each; those that simply go on where their device stands are checked in one go."""
+        if len(chunks) < WORTH_IT:
+            for chunk in chunks:
+                self.push(chunk)
+            return
+        together: dict[str, tuple[Stream, Chunk]] = {}
+        for chunk in chunks:
+            stream = self._streams.get(chunk.device)
+            before = together.pop(chunk.device, None)
+            if before:  # the order of a device's samples matters
+                self.push(before[1])
+            elif stream is not None and stream.room_for(len(chunk.t)):
+                together[chunk.device] = (stream, chunk)
+                continue
+            self.push(chunk)
+        if together:
+            self._push_together(list(together.values()))
+
+    def _push_together(self, pairs: list[tuple[Stream, Chunk]]) -> None:
+        """`push` of chunks of different devices, none of them the first of its segment."""
+        counts = np.array([len(chunk.t) for _, chunk in pairs])
+        t = np.concatenate([chunk.t for _, chunk in pairs])  # (n,)
+        samples = np.concatenate([chunk.samples for _, chunk in pairs])  # (n, 6)
+        first = np.cumsum(counts) - counts
+        origin, base, last = np.array([stream.place for stream, _ in pairs]).T
+        since = np.rint((t - np.repeat(origin, counts)) * self._clock)  # ticks
+        step = np.empty_like(since)
+        np.subtract(since[1:], since[:-1], out=step[1:])
+        step[first] = since[first] - last
+        good = (step > 0) & (step <= self._max_gap)  # false for NaN
+        if not (samples.min() >= -MAX_GYRO and samples.max() <= MAX_GYRO):
+            good &= (np.abs(samples) <= MAX_GYRO).all(axis=1)
+        goes_on = np.logical_and.reduceat(good, first).tolist()
+        ticks = np.where(good, since - np.repeat(base, counts), 0.0).astype(np.int32)
+        newest_t = t[first + counts - 1].tolist()
+        at = 0
+        for i, (stream, chunk) in enumerate(pairs):
+            end = at + len(chunk.t)
+            if goes_on[i]:
+                stream.seen_s = chunk.arrival_s
+                stream.extend(newest_t[i], ticks[at:end], chunk.samples, chunk.arrival_s, self._due)
+            else:
+                self.push(chunk)
+            at = end
 
     def prepare(self, oldest_s: float = -np.inf) -> Windows | None:
         """Filter every hop that is due and return the windows that they complete, in arrival order.
@@ -172,7 +222,7 @@ class Imu:
             device,
             self._free.pop(),
             w.hop,
-            TICKS_PER_SAMPLE * w.rate_hz,
+            self._clock,
             self._limits.max_gap_s,
             self._counters,
         )

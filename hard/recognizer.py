@@ -62,23 +62,30 @@ class Recognizer:
         gyro = values.shape[1] == 6
         if not gyro:
             values = np.concatenate([values, np.zeros_like(values)], axis=1)
-        self.feed(Chunk(device, at, values, time.monotonic(), gyro))
+        self.feed([Chunk(device, at, values, time.monotonic(), gyro)])
         return self.step()
 
-    def feed(self, chunk: Chunk) -> None:
-        """Take a chunk without recognising anything yet."""
-        if chunk.gyro:
-            if self._acc and self._acc[0].forget(chunk.device):
-                self.counters.add(Drop.GAP)  # its gyroscope has come (back): the window starts anew
-            self._full.push(chunk)
-        else:
-            if self._full.forget(chunk.device):
-                self.counters.add(Drop.GAP)
-            if self._acc is None:
-                model = self._acc_model
-                model = load_model(model) if isinstance(model, str) else model
-                self._acc = Imu(model.card.windowing, self._limits, self.counters), model
-            self._acc[0].push(chunk)
+    def feed(self, chunks: Sequence[Chunk]) -> None:
+        """Take chunks, in the order of each device's time, without recognising anything yet."""
+        bare = [chunk for chunk in chunks if not chunk.gyro]
+        if not bare and self._acc is None:
+            self._full.push_many(chunks)
+            return
+        full = [chunk for chunk in chunks if chunk.gyro]
+        names = {chunk.device for chunk in full}
+        if any(chunk.device in names for chunk in bare):  # a gyroscope that comes or goes at this moment
+            for chunk in chunks:
+                self.feed([chunk])
+            return
+        if self._acc is None:
+            model = self._acc_model
+            model = load_model(model) if isinstance(model, str) else model
+            self._acc = Imu(model.card.windowing, self._limits, self.counters), model
+        for lane, other, part in ((self._full, self._acc[0], full), (self._acc[0], self._full, bare)):
+            for chunk in part:
+                if other.forget(chunk.device):
+                    self.counters.add(Drop.GAP)  # the window starts anew
+            lane.push_many(part)
 
     def step(self, oldest_s: float = -np.inf) -> list[Prediction]:
         """Recognise every window that is due, a batch a model; see `Imu.prepare` for `oldest_s`."""

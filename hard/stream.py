@@ -103,6 +103,31 @@ class Stream:
                 while self._last >= (self._hop - 1) * TICKS_PER_SAMPLE:
                     due.append(self._cut(arrival_s))
 
+    @property
+    def place(self) -> tuple[float, float, float]:
+        """Origin [device s], and the current hop's start and the newest sample [ticks since the origin]."""
+        base = self._index * self._hop * TICKS_PER_SAMPLE
+        return self._origin, base, base + self._last
+
+    def room_for(self, n: int) -> bool:
+        """Whether a segment goes on here and has room for n samples, so that `extend` may be called."""
+        return 0 < self._fill <= len(self._ticks) - n
+
+    def extend(self, t: float, ticks: Ticks, samples: F32, arrival_s: float, due: list[HopRaw]) -> None:
+        """`push` of samples that are known to follow without a gap; t: device seconds of the last one.
+
+        ticks: relative to the current hop's start.
+        """
+        self._offset.update(t, arrival_s)
+        fill = self._fill + len(ticks)
+        self._ticks[self._fill : fill] = ticks
+        self._samples[self._fill : fill] = samples
+        self._fill = fill
+        self._last = float(ticks[-1])
+        self._late_from = None
+        while self._last >= (self._hop - 1) * TICKS_PER_SAMPLE:
+            due.append(self._cut(arrival_s))
+
     def _begin(self, t: np.float64, sample: F32) -> None:
         self._origin = float(t)
         self._index = 0

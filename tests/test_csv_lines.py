@@ -288,7 +288,7 @@ def test_lines_without_timestamps_are_labelled_as_with_them() -> None:
     recognizer, exact = Recognizer("lstm-waist"), Recognizer("lstm-waist")
     got = []
     for chunk in decode(lines(None, samples), arrivals):
-        recognizer.feed(chunk)
+        recognizer.feed([chunk])
         got += recognizer.step()
     expected = exact.push("x", t, samples)
     assert len(got) == len(expected)
@@ -308,7 +308,7 @@ def test_a_recording_without_timestamps_is_labelled_as_with_them(data: Path) -> 
     arrivals = np.maximum.accumulate(recording.t[1::2][: len(pairs)] + late).tolist()
     recognizer, exact = Recognizer("lstm-waist"), Recognizer("lstm-waist")
     for chunk in decode(pairs, arrivals):
-        recognizer.feed(chunk)
+        recognizer.feed([chunk])
     got = recognizer.step()
     expected = exact.push("x", recording.t, recording.samples)
     assert abs(len(got) - len(expected)) <= 1
