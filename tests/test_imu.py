@@ -81,6 +81,36 @@ def test_windows_do_not_depend_on_how_samples_are_split(
     assert seen.get("a", []) == at_once(t, samples)
 
 
+@settings(max_examples=40)
+@given(seed=st.integers(0, 2**32 - 1), devices=st.integers(1, 12), most=st.integers(1, 30))
+def test_chunks_of_many_devices_are_what_each_is_alone(seed: int, devices: int, most: int) -> None:
+    rng = np.random.default_rng(seed)
+    chunks: list[Chunk] = []
+    queues = []
+    for i in range(devices):
+        t, samples = irregular(seed + i, float(rng.uniform(20, 200)), 6.0)
+        if rng.integers(3) == 0:
+            samples *= rng.choice([30.0, 100.0])  # beyond what needs a closer look, and beyond all limits
+        cuts = np.sort(rng.integers(0, len(t), 30))
+        parts = zip(np.split(t, cuts), np.split(samples, cuts), strict=True)
+        queues.append([Chunk(str(i), a, b, 0.0) for a, b in parts if len(a)])
+    while any(queues):
+        chunks.append(queues[rng.choice([k for k, q in enumerate(queues) if q])].pop(0))
+    (together, counted), (alone, expected_count) = imu(), imu()
+    seen: Windows = {}
+    expected: Windows = {}
+    while chunks:
+        n = int(rng.integers(1, most + 1))
+        together.push_many(chunks[:n])
+        for chunk in chunks[:n]:
+            alone.push(chunk)
+        del chunks[:n]
+        collect(together, seen)
+        collect(alone, expected)
+    assert seen == expected
+    assert counted.snapshot() == expected_count.snapshot()
+
+
 @settings(max_examples=20)
 @given(seed=st.integers(0, 2**32 - 1), devices=st.integers(2, 12))
 def test_windows_do_not_depend_on_other_devices(seed: int, devices: int) -> None:

@@ -1,0 +1,132 @@
+"""Messages come out of the connection as they went in, however the network cut them."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import paho.mqtt.client as mqtt
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
+
+from hard.broker import Broker, BrokerUrl
+from hard.client import Client
+from hard.stats import Counters
+
+V311, V5 = MQTTProtocolVersion.MQTTv311, MQTTProtocolVersion.MQTTv5
+CONNACK = {V311: bytes([0x20, 2, 0, 0]), V5: bytes([0x20, 3, 0, 0, 0])}
+PINGRESP = bytes([0xD0, 0])
+Wire = list[tuple[bytes, bytes, int]]  # topic, payload, QoS
+
+messages = st.lists(
+    st.tuples(
+        st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=30).map(str.encode),
+        st.one_of(st.binary(max_size=20), st.integers(100, 20_000).map(lambda n: b"x" * n)),
+        st.sampled_from([0, 0, 0, 1]),
+    ),
+    max_size=30,
+)
+
+
+def packet(topic: bytes, payload: bytes, qos: int, mid: int, protocol: MQTTProtocolVersion) -> bytes:
+    """A PUBLISH as section 3.3 of the standards says."""
+    body = len(topic).to_bytes(2, "big") + topic
+    body += mid.to_bytes(2, "big") if qos else b""
+    body += bytes([5, 2, 0, 0, 0, 9]) if protocol == V5 else b""  # a message expiry of 9 s
+    body += payload
+    length, size = len(body), bytearray()
+    while True:
+        size.append(length % 128 | (128 if length >= 128 else 0))
+        length //= 128
+        if not length:
+            return bytes([0x30 | qos << 1]) + bytes(size) + body
+
+
+@contextmanager
+def server(parts: list[bytes]) -> Iterator[int]:
+    """A loopback server that sends these bytes, a part at a time, to who connects; yields its port."""
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def serve() -> None:
+        peer, _ = listener.accept()
+        with peer:
+            peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            for part in parts:
+                peer.sendall(part)
+            while peer.recv(4096):
+                pass
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    try:
+        yield int(listener.getsockname()[1])
+    finally:
+        thread.join(10)
+        listener.close()
+
+
+@pytest.mark.parametrize("protocol", [V311, V5], ids=["3.1.1", "5"])
+@settings(max_examples=40, deadline=None)
+@given(sent=messages, cuts=st.lists(st.integers(1, 400), max_size=40))
+def test_every_message_arrives_whole_and_in_order(
+    protocol: MQTTProtocolVersion, sent: Wire, cuts: list[int]
+) -> None:
+    wire = b"".join(
+        packet(t, p, qos, i + 1, protocol) + PINGRESP * (i % 3 == 1) for i, (t, p, qos) in enumerate(sent)
+    )
+    end = packet(b"end", b"", 0, 0, protocol)
+    wire += end
+    parts = [CONNACK[protocol]]
+    for cut in cuts:
+        parts.append(wire[:cut])
+        wire = wire[cut:]
+    got: list[tuple[bytes, bytes]] = []
+    client = Client(CallbackAPIVersion.VERSION2, "test", protocol=protocol)
+    client.take = lambda topic, payload: got.append((topic, payload))
+    with server([*parts, wire]) as port:
+        client.connect("127.0.0.1", port)
+        while not got or got[-1] != (b"end", b""):
+            assert client.loop(5.0) == mqtt.MQTT_ERR_SUCCESS
+        client.disconnect()
+        client.loop(1.0)
+    assert got[:-1] == [(topic, payload) for topic, payload, _ in sent]
+
+
+@pytest.mark.parametrize("mqtt5", [False, True], ids=["3.1.1", "5"])
+def test_a_block_of_messages_arrives_as_messages(mosquitto: int, mqtt5: bool) -> None:
+    """Through a real broker, both ways, retained and not, from empty to larger than a read of the socket."""
+    url = BrokerUrl("127.0.0.1", mosquitto, mqtt5=mqtt5)
+    block = [(f"a/{n}/b", b"%d " % n * size) for n, size in enumerate([1, 5, 40, 3000, 30_000])]
+    got: dict[str, bytes] = {}
+    complete = threading.Event()
+
+    def take(topic: str, payload: bytes) -> None:
+        got[topic] = payload
+        if len(got) == len(block):
+            complete.set()
+
+    counters = Counters()
+    sender = Broker(url, counters)
+    receiver = Broker(url, counters)
+    receiver.listen({"a/+/b": 0}, take)
+    try:
+        sender.start()
+        assert sender.wait_ready(10)
+        assert sender.publish_many(block, retain=True) == len(block)
+        assert sender.flush(10)
+        receiver.start()  # after it: these are the retained ones
+        assert complete.wait(10)
+        assert got == dict(block)
+        got.clear()
+        complete.clear()
+        assert sender.publish_many(block) == len(block)
+        assert complete.wait(10)
+        assert got == dict(block)
+    finally:
+        sender.stop()
+        receiver.stop()
+    assert counters.drops() == {}
