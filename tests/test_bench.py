@@ -10,11 +10,14 @@ import numpy as np
 import pytest
 
 from conftest import ROOT
-from hard.codecs import CodecOptions
-from hard.codecs.native import NativeCodec
+from hard.align import Aligner
+from hard.registry import make_codec
+from hard.router import Router
+from hard.settings import APP_TOPICS
 from hard.stats import Counters
-from hard.types import Message
-from tools.swarm import Phones
+from hard.synthetic import SyntheticPhone
+from hard.types import Chunk, Message, Readings
+from tools.swarm import DEVICE, DIALECTS, Phones
 
 
 @pytest.mark.mosquitto
@@ -40,10 +43,36 @@ def test_bench_counts_every_label_of_a_small_load() -> None:
     assert 0 < report["latency_ms"]["p50"] <= report["latency_ms"]["p99"]
 
 
-def test_the_load_is_an_unbroken_stream_for_every_phone() -> None:
-    load = Phones(3, 0.5)
-    codec = NativeCodec(CodecOptions(), Counters())
-    chunks = [codec.decode(Message("hard/x/imu", load.payload(1, k), 0.0))[0] for k in range(10)]
+@pytest.mark.parametrize("dialect", DIALECTS)
+def test_the_load_is_an_unbroken_stream_for_every_phone(dialect: str) -> None:
+    load = Phones(40, 0.5, dialect)
+    router = Router([(t.filter, make_codec(t.codec, t, Counters())) for t in APP_TOPICS])
+    aligner = Aligner(Counters())
+    expected = SyntheticPhone(39 % 32, jitter_s=0.0).read(0, 3000)[1][:250]
+    chunks: list[Chunk] = []
+    for k in range(10):
+        topic, payload = load.message(39, k)
+        codec = router.codec(topic)
+        assert codec is not None
+        for item in codec.decode(Message(topic, payload, 0.0)):
+            chunks += aligner.push(item) if isinstance(item, Readings) else [item]
+    assert {chunk.device for chunk in chunks} == {DEVICE.format(39)}
     t = np.concatenate([chunk.t for chunk in chunks])
-    np.testing.assert_allclose(np.diff(t), 0.02, rtol=0, atol=1e-9)
-    assert all(len(chunk.samples) == 25 for chunk in chunks)
+    np.testing.assert_allclose(np.diff(t), 0.02, rtol=0, atol=1e-6)
+    np.testing.assert_allclose(np.concatenate([chunk.samples for chunk in chunks]), expected, atol=1e-5)
+
+
+@pytest.mark.mosquitto
+def test_the_plain_script_labels_the_same_windows() -> None:
+    done = subprocess.run(
+        [sys.executable, "tools/bench.py", "naive", "--phones", "5", "--seconds", "5", "--json"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    assert report["hard"]["labels"] == report["naive"]["labels"] > 0
+    assert report["hard"]["dropped"] == report["naive"]["dropped"] == 0
