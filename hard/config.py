@@ -19,7 +19,7 @@ Tree: TypeAlias = Union[dict[str, "Tree"], list["Tree"], str, int, float, bool, 
 Key: TypeAlias = tuple[str, ...]
 ENV_PREFIX: Final = "HARD__"
 SECRET: Final[frozenset[Key]] = frozenset(
-    {("broker", "url"), ("broker", "password"), ("embedded", "password")}
+    {("broker", "url"), ("broker", "password"), ("embedded", "password"), ("sources", "webcam", "camera")}
 )
 """Never shown in an error."""
 TEXT: Final[frozenset[Key]] = SECRET | {

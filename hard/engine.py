@@ -27,6 +27,17 @@ IDLE_S = 1.0
 MAX_NAMES = 100_000
 
 
+def emit(sinks: Sequence[Sink], counters: Counters, labels: list[Label], events: list[Event]) -> None:
+    """Hand labels, and what began and ended with them, to every sink; counted."""
+    counters.add("labels", len(labels))
+    counters.add("events", len(events))
+    for sink in sinks:
+        if events:
+            sink.announce(events)
+        if labels:
+            sink.emit(labels)
+
+
 class Engine:
     """Owns the recognizer, the codecs' state and the labels' history; runs in one thread."""
 
@@ -91,21 +102,13 @@ class Engine:
         utc_s, labelled_s = time.time(), time.monotonic()
         events: list[Event] = []
         labels = [self._history.label(p, utc_s, labelled_s, events) for p in predictions]
-        self._emit(labels, events)
+        emit(self._sinks, self._counters, labels, events)
 
     def listen(self, now_s: float) -> None:
         """Tell of the devices that have fallen silent."""
         events: list[Event] = []
-        self._emit(self._history.silent(now_s, events), events)
-
-    def _emit(self, labels: list[Label], events: list[Event]) -> None:
-        self._counters.add("labels", len(labels))
-        self._counters.add("events", len(events))
-        for sink in self._sinks:
-            if events:
-                sink.announce(events)
-            if labels:
-                sink.emit(labels)
+        labels = self._history.silent(now_s, events)
+        emit(self._sinks, self._counters, labels, events)
 
     def evict(self, now_s: float) -> None:
         self._aligner.evict(now_s - ALIGNER_KEEPS_S)

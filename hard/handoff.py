@@ -1,4 +1,4 @@
-"""The only places where threads meet: Inbox (bounded, drops oldest, counts) and Board (labels now)."""
+"""Where threads meet: Inbox (bounded, drops oldest, counts), Latest (one slot) and Board (labels now)."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import threading
 from collections import deque
 
 from hard.stats import Counters, Drop
-from hard.types import DayTotals, Label, Message
+from hard.types import DayTotals, Frame, Label, Message
 
 
 class Inbox:
@@ -44,6 +44,35 @@ class Inbox:
 
     def wake(self) -> None:
         """Let a waiting `drain` return with nothing."""
+        with self._ready:
+            self._ready.notify()
+
+
+class Latest:
+    """The newest frame of a camera, for one reader: a slow one misses frames, but never sees an old one."""
+
+    def __init__(self) -> None:
+        self._frame: Frame | None = None
+        self._ready = threading.Condition()
+
+    def put(self, frame: Frame) -> bool:
+        """Offer a frame; whether it replaced one that nobody had taken."""
+        with self._ready:
+            replaced = self._frame is not None
+            self._frame = frame
+            self._ready.notify()
+        return replaced
+
+    def take(self, timeout_s: float) -> Frame | None:
+        """The newest frame that has not been taken yet; blocks until there is one, `wake` or the time-out."""
+        with self._ready:
+            if self._frame is None:
+                self._ready.wait(timeout_s)
+            frame, self._frame = self._frame, None
+            return frame
+
+    def wake(self) -> None:
+        """Let a waiting `take` return with nothing."""
         with self._ready:
             self._ready.notify()
 

@@ -25,6 +25,7 @@ CODECS: Final[Mapping[str, str]] = {
 SOURCES: Final[Mapping[str, str]] = {
     "mqtt": "hard.sources.mqtt:MqttSource",
     "serial": "hard.sources.serial:SerialSource",
+    "webcam": "hard.sources.webcam:WebcamSource",
 }
 SINKS: Final[Mapping[str, str]] = {
     "mqtt": "hard.sinks.mqtt:MqttSink",

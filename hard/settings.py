@@ -88,10 +88,27 @@ class SerialSourceSettings(PortSettings, frozen=True, kw_only=True):
     ports: tuple[PortSettings, ...] = ()
 
 
+class WebcamSettings(Section, frozen=True):
+    """One camera; `camera` may hold a password."""
+
+    camera: str = "0"
+    device: DeviceName | None = None
+    loop: bool = False
+    width: Annotated[int, Meta(ge=16, le=8192)] = 640
+    height: Annotated[int, Meta(ge=16, le=8192)] = 480
+    rate_hz: Annotated[float, Meta(ge=1.0, le=240.0)] = 30.0
+    timeout_s: Annotated[float, Meta(ge=0.5, le=60.0)] = 3.0
+    frozen_s: Annotated[float, Meta(ge=1.0)] | None = 5.0
+
+    def __repr__(self) -> str:
+        return "WebcamSettings(...)"
+
+
 class SourcesSettings(Section, frozen=True):
     enabled: Annotated[tuple[str, ...], Meta(min_length=1)] = ("mqtt",)
     mqtt: MqttSourceSettings = MqttSourceSettings()
     serial: SerialSourceSettings = SerialSourceSettings()
+    webcam: WebcamSettings = WebcamSettings()
 
 
 class ImuSettings(Section, frozen=True):
@@ -143,6 +160,34 @@ class SmoothingSettings(Section, frozen=True):
             )
 
 
+class VideoSettings(Section, frozen=True):
+    """How a camera's frames become steady labels; the last five as in SmoothingSettings."""
+
+    model: str = "lrcn-webcam"
+    every_frames: Annotated[int, Meta(ge=1, le=100)] = 3
+    max_gap_s: Annotated[float, Meta(ge=0.1, le=10.0)] = 1.0
+    min_rate_hz: Annotated[float, Meta(ge=0.0, le=30.0)] = 5.0
+    time_constant_s: Annotated[float, Meta(gt=0.0, le=60.0)] = 0.7
+    hysteresis: Annotated[float, Meta(ge=1.0)] = 2.0
+    min_hold_s: Annotated[float, Meta(ge=0.0, le=600.0)] = 1.0
+    min_confidence: Annotated[float, Meta(ge=0.0, lt=1.0)] = 0.35
+    restart_s: Seconds = 5.0
+
+    def __post_init__(self) -> None:
+        self.smoothing()
+
+    def smoothing(self) -> SmoothingSettings:
+        """Nothing is known of stillness: a camera's time constant is always the same."""
+        return SmoothingSettings(
+            time_constant_s=self.time_constant_s,
+            still_time_constant_s=self.time_constant_s,
+            hysteresis=self.hysteresis,
+            min_hold_s=self.min_hold_s,
+            min_confidence=self.min_confidence,
+            restart_s=self.restart_s,
+        )
+
+
 class OutputSettings(Section, frozen=True):
     prefix: TopicPrefix = "hard"
     qos: Qos = 0
@@ -181,6 +226,7 @@ class Settings(Section, frozen=True):
     imu: ImuSettings = ImuSettings()
     engine: EngineSettings = EngineSettings()
     smoothing: SmoothingSettings = SmoothingSettings()
+    video: VideoSettings = VideoSettings()
     output: OutputSettings = OutputSettings()
     homeassistant: HomeAssistantSettings = HomeAssistantSettings()
     totals: TotalsSettings = TotalsSettings()

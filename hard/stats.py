@@ -22,9 +22,10 @@ class Drop(enum.StrEnum):
     LATE = "late"  # samples: duplicated or older than what was already used
     UNPAIRED = "unpaired"  # readings: no value of the other sensors at their time
     RATE_TOO_HIGH = "rate_too_high"  # samples: more than 1,024 in a hop
-    GAP = "gap"  # restarts: silence longer than imu.max_gap_s on the device's clock
+    GAP = "gap"  # restarts: silence longer than imu.max_gap_s (video.max_gap_s) on the device's clock
     CLOCK_JUMP = "clock_jump"  # restarts: the device's clock went back
     STALE_HOP = "stale_hop"  # windows: older than engine.max_age_s, filtered but not classified
+    FRAME_REPLACED = "frame_replaced"  # frames: the video engine fell behind, a newer one took their place
     OUTBOX_FULL = "outbox_full"  # labels: the broker does not take them fast enough
     NOT_CONNECTED = "not_connected"  # labels: no broker to take them
     TOTALS_NOT_WRITTEN = "totals_not_written"  # writes: the disk failed; the seconds wait for the next

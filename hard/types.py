@@ -43,6 +43,16 @@ class Chunk(msgspec.Struct, frozen=True):
     gyro: bool = True  # False: the device has no gyroscope; those columns are zero
 
 
+class Frame(msgspec.Struct, frozen=True):
+    """One picture of a camera; nobody writes to the pixels after creation."""
+
+    pixels: U8  # (h, w, 3) BGR, of any size
+    t: float  # seconds on the camera's own clock: since it was started, or in a file's playback
+    place: int | None  # on the model's grid in time (see video.Grid); None: only to be shown
+    arrival_s: float  # time.monotonic() when it was grabbed
+    rate_hz: float  # measured, of all frames that the camera gives
+
+
 class Sensor(enum.Enum):
     """What a phone app may send as a stream of its own."""
 

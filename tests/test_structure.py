@@ -18,13 +18,16 @@ LAYERS = [
     {"types"},
     {"stats"},
     {"dsp", "frames", "codecs", "registry", "router", "handoff", "log", "recordings", "synthetic", "novelty"},
+    {"opencv", "footage", "overlay"},
     {"settings", "card"},
     {"config"},
     {"smoothing", "history", "stream", "align", "address", "retained", "totals"},
     {"imu", "model", "client", "broker"},
+    {"video"},
     {"recognizer", "embedded", "sources", "sinks", "phones", "nets"},
     {"engine", "table", "datasets", "listen", "devices", "welcome", "runtime"},
-    {"console", "link", "outputs", "motion"},
+    {"video_engine", "console", "link", "outputs", "motion"},
+    {"sight"},
     {"app"},
     {"replay", "watch", "check"},
     {"cli"},
@@ -33,7 +36,14 @@ LAYERS = [
 """An import may point to an earlier layer, or stay within its own; `hard` itself exports the Python door."""
 HOME = {
     "torch": {"hard/model.py", "hard/nets/"},
-    "cv2": {"hard/frames.py", "hard/sources/webcam.py", "hard/overlay.py", "hard/sinks/display.py"},
+    "cv2": {
+        "hard/frames.py",
+        "hard/footage.py",
+        "hard/opencv.py",
+        "hard/overlay.py",
+        "hard/sources/webcam.py",
+        "hard/sinks/display.py",
+    },
     "paho": {"hard/broker.py", "hard/client.py"},
     "serial": {"hard/sources/serial.py"},
 }

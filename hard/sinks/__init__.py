@@ -8,7 +8,7 @@ from hard.types import Event, Label
 
 
 class Sink(Protocol):
-    """Called in the engine's thread; must not block and must not keep the lists."""
+    """Called in an engine's thread, for each device always the same; must not block, nor keep the lists."""
 
     def emit(self, labels: list[Label]) -> None: ...
 

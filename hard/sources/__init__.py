@@ -1,8 +1,8 @@
-"""Where bytes come in, on their way to the Inbox: one module a source; names are in registry.py."""
+"""Where bytes and frames come in: one module a source; names are in registry.py."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from hard.registry import SOURCES, make_codec, resolve
 
@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from hard.handoff import Inbox
     from hard.settings import SourcesSettings
     from hard.stats import Counters
+
+
+WEBCAM: Final = "webcam"
 
 
 class Source(Protocol):
@@ -29,10 +32,15 @@ class Source(Protocol):
 def build(
     settings: SourcesSettings, broker: Broker, inbox: Inbox, counters: Counters
 ) -> tuple[list[Source], list[tuple[str, Codec]]]:
-    """The enabled sources, and for the router which codec reads which topics; imports only those."""
+    """The enabled sources of bytes, and for the router which codec reads which topics; imports only those.
+
+    The webcam gives frames: sight.py.
+    """
     sections = {"mqtt": settings.mqtt, "serial": settings.serial}
     sources: dict[str, Source] = {}
     for name in settings.enabled:
+        if name == WEBCAM:
+            continue
         sources[name] = resolve("sources", SOURCES, name)(sections.get(name), broker, inbox, counters)
     codecs: list[tuple[str, Codec]] = []
     if "serial" in sources:

@@ -1,0 +1,117 @@
+"""Video files: reading them frame by frame with their times, and writing one."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Final
+
+import cv2
+import numpy as np
+
+from hard.types import U8, HardError
+
+FOURCC: Final = {".mp4": "mp4v", ".m4v": "mp4v", ".mov": "mp4v", ".mkv": "mp4v", ".avi": "MJPG"}
+USUAL_HZ: Final = 25.0  # for files that do not tell
+CATCH_UP_S: Final = 2.0
+
+
+class Footage:
+    """A video file, frame after frame. Owner: one thread."""
+
+    def __init__(self, path: Path) -> None:
+        """Open it; HardError for what is no video."""
+        if not path.is_file():
+            raise HardError(
+                f"{path}: {'a folder' if path.is_dir() else 'no such file'}; expected a video file"
+            )
+        if cv2.haveImageReader(str(path)):
+            raise HardError(f"{path}: a still image; an activity can only be told from a video")
+        self._path = path
+        self._capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG, [cv2.CAP_PROP_N_THREADS, 1])
+        if not self._capture.isOpened():
+            raise HardError(
+                f"{path}: not a video that OpenCV can read; ffmpeg -i {path.name} out.mp4 may help"
+            )
+        rate_hz = self._capture.get(cv2.CAP_PROP_FPS)
+        self.rate_hz = rate_hz if 1.0 <= rate_hz <= 1000.0 else USUAL_HZ
+        count = self._capture.get(cv2.CAP_PROP_FRAME_COUNT)
+        self.duration_s = count / self.rate_hz if 0 < count < 1e9 else None  # as the file says
+        self._first_s = math.nan
+        self._t = -1 / self.rate_hz
+
+    def grab(self) -> float | None:
+        """Go to the next frame; its time in seconds from the first one, or None at the end."""
+        if not self._capture.grab():
+            return None
+        at_s = self._capture.get(cv2.CAP_PROP_POS_MSEC) / 1000.0
+        if math.isnan(self._first_s):
+            self._first_s = at_s
+        t = at_s - self._first_s
+        self._t = t if t > self._t else self._t + 1 / self.rate_hz  # some files have no times
+        return self._t
+
+    def picture(self) -> U8 | None:
+        """The frame, (h, w, 3) BGR, or None where it cannot be decoded."""
+        got, pixels = self._capture.retrieve()
+        return np.asarray(pixels, np.uint8) if got and pixels is not None else None
+
+    def close(self) -> None:
+        self._capture.release()
+
+
+class Film:
+    """A video file being written, at a constant rate, in the size of its first picture. Owner: one thread."""
+
+    def __init__(self, path: Path, rate_hz: float) -> None:
+        if path.suffix.lower() not in FOURCC:
+            raise HardError(f"{path}: cannot write this kind of video; expected {', '.join(FOURCC)}")
+        if not path.parent.is_dir():
+            raise HardError(f"{path}: no folder {path.parent}")
+        self.path = path
+        self._rate_hz = rate_hz
+        self._writer: cv2.VideoWriter | None = None
+        self._size = (0, 0)
+        self._start_s = 0.0
+        self._written = 0
+
+    def add(self, image: U8) -> None:
+        """The next picture; one of another size than the first is fitted into it."""
+        if self._writer is None:
+            self._writer = self._open(image)
+        self._writer.write(fit(image, self._size))
+        self._written += 1
+
+    def show(self, image: U8, now_s: float) -> None:
+        """The picture from `now_s` on (monotonic): as often as the rate asks for, so that time is kept."""
+        if self._written == 0:
+            self._start_s = now_s
+        due = int((now_s - self._start_s) * self._rate_hz) + 1 - self._written
+        for _ in range(min(due, int(CATCH_UP_S * self._rate_hz))):
+            self.add(image)
+
+    def close(self) -> None:
+        if self._writer is not None:
+            self._writer.release()
+
+    def _open(self, image: U8) -> cv2.VideoWriter:
+        height, width = image.shape[:2]
+        self._size = (width - width % 2, height - height % 2)  # codecs want even numbers
+        fourcc = cv2.VideoWriter.fourcc(*FOURCC[self.path.suffix.lower()])
+        writer = cv2.VideoWriter(str(self.path), fourcc, self._rate_hz, self._size)
+        if not writer.isOpened():
+            raise HardError(f"{self.path}: cannot be written; is the folder writable, is the disk full?")
+        return writer
+
+
+def fit(image: U8, size: tuple[int, int]) -> U8:
+    """The whole picture in `size` (width, height), its aspect kept, with black around it."""
+    height, width = image.shape[:2]
+    if (width, height) == size:
+        return image
+    scale = min(size[0] / width, size[1] / height)
+    inner = (max(1, round(width * scale)), max(1, round(height * scale)))
+    out = np.zeros((size[1], size[0], 3), np.uint8)
+    left, top = (size[0] - inner[0]) // 2, (size[1] - inner[1]) // 2
+    out[top : top + inner[1], left : left + inner[0]] = cv2.resize(image, inner, interpolation=cv2.INTER_AREA)
+    return out
