@@ -9,6 +9,7 @@ from pathlib import Path
 from hard.address import BrokerUrl
 from hard.embedded import lan_host
 from hard.settings import Settings
+from hard.sources.cameras import parse
 from hard.sources.ports import by_device
 
 LOOPBACK = """\
@@ -26,6 +27,9 @@ def welcome(settings: Settings, url: BrokerUrl, password_file: Path) -> str:
     if "serial" in settings.sources.enabled:
         ports = by_device(settings.sources.serial).items()
         lines += [f"serial board {device}: {port.port} at {port.baud} baud" for device, port in ports]
+    if "webcam" in settings.sources.enabled:
+        address = parse(settings.sources.webcam.camera, settings.sources.webcam.device)
+        lines.append(f"camera {address.device}: {address}")
     other = "" if lan else f" --broker {url}"
     lines.append(f"labels: topic {settings.output.prefix}/<name>/activity, or `hard watch{other}`")
     return "\n".join(lines)

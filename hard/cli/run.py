@@ -16,6 +16,19 @@ from hard.registry import SOURCES, names
     help="Where samples come from; may be given several times. Default: sources.enabled, mqtt.",
 )  # fmt: skip
 @click.option("--port", metavar="PATH", help="Serial port (source serial): /dev/serial/by-id/... or URL.")
+@click.option(
+    "--camera",
+    metavar="CAMERA",
+    help="Source webcam: index, /dev/v4l/by-id/..., URL or video file. Default: 0.",
+)
+@click.option("--overlay", is_flag=True, help="Show the camera's picture with its labels in a window.")
+@click.option(
+    "--record",
+    type=click.Path(path_type=Path),
+    metavar="OUT.mp4",
+    help="Film that, with or without a window.",
+)
+@click.option("--loop", is_flag=True, default=None, help="Play a video file again and again.")
 @broker_option
 @config_option
 @click.option("--model", metavar="NAME", help="Model for phone motion; `hard models` lists them.")
@@ -26,6 +39,10 @@ from hard.registry import SOURCES, names
 def run(
     sources: tuple[str, ...],
     port: str | None,
+    camera: str | None,
+    overlay: bool,
+    record: Path | None,
+    loop: bool | None,
     broker: str | None,
     config: Path | None,
     model: str | None,
@@ -40,12 +57,22 @@ def run(
             ("imu", "model"): ("--model", model),
             ("sources", "enabled"): ("--source", list(sources) or None),
             ("sources", "serial", "port"): ("--port", port),
+            ("sources", "webcam", "camera"): ("--camera", camera),
+            ("sources", "webcam", "loop"): ("--loop", loop),
         },
     )
     if port and "serial" not in settings.sources.enabled:
         raise click.UsageError("--port needs --source serial")
+    for option, given in (
+        ("--camera", camera),
+        ("--overlay", overlay),
+        ("--record", record),
+        ("--loop", loop),
+    ):
+        if given and "webcam" not in settings.sources.enabled:
+            raise click.UsageError(f"{option} needs --source webcam")
     if simulate and "mqtt" not in settings.sources.enabled:
         raise click.UsageError("--simulate needs --source mqtt: synthetic phones publish to the broker")
     from hard import app
 
-    return app.run(settings, simulate=simulate, for_s=for_s)
+    return app.run(settings, simulate=simulate, for_s=for_s, window=overlay, record=record)
