@@ -86,7 +86,7 @@ class Film:
         """The picture from `now_s` on (monotonic): as often as the rate asks for, so that time is kept."""
         if self._written == 0:
             self._start_s = now_s
-        due = int((now_s - self._start_s) * self._rate_hz) + 1 - self._written
+        due = int((now_s - self._start_s) * self._rate_hz + 0.5) + 1 - self._written
         for _ in range(min(due, int(CATCH_UP_S * self._rate_hz))):
             self.add(image)
 

@@ -164,7 +164,7 @@ class VideoSettings(Section, frozen=True):
     """How a camera's frames become steady labels; the last five as in SmoothingSettings."""
 
     model: str = "lrcn-webcam"
-    every_frames: Annotated[int, Meta(ge=1, le=100)] = 3
+    every_frames: Annotated[int, Meta(ge=1, le=100)] = 5
     max_gap_s: Annotated[float, Meta(ge=0.1, le=10.0)] = 1.0
     min_rate_hz: Annotated[float, Meta(ge=0.0, le=30.0)] = 5.0
     time_constant_s: Annotated[float, Meta(gt=0.0, le=60.0)] = 0.7

@@ -82,7 +82,7 @@ class VideoRecognizer:
         device: str,
         model: VideoModel,
         *,
-        every: int = 3,
+        every: int = 5,
         max_gap_s: float = 1.0,
         min_rate_hz: float = 5.0,
         counters: Counters | None = None,

@@ -24,10 +24,14 @@ settings.load_profile("hard")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip, visibly, what needs recordings or mosquitto where they are absent."""
+    """Skip, visibly, what needs recordings, mosquitto or a screen where they are absent."""
     no_data = pytest.mark.skip(reason="no recordings; HARD_DATA names their folder")
     no_mosquitto = pytest.mark.skip(reason="mosquitto is not installed")
+    no_screen = pytest.mark.skip(reason="Xvfb, xdotool or ImageMagick is not installed")
+    screen = all(shutil.which(name) for name in ("Xvfb", "xdotool", "import"))
     for item in items:
+        if item.get_closest_marker("xvfb") and not screen:
+            item.add_marker(no_screen)
         if item.get_closest_marker("data") and not recordings():
             item.add_marker(no_data)
         if item.get_closest_marker("mosquitto") and not shutil.which("mosquitto"):
@@ -137,6 +141,29 @@ def mosquitto(tmp_path: Path, port: int) -> Iterator[int]:
     """Port of a real mosquitto on loopback."""
     process = start_mosquitto(tmp_path, port)
     yield port
+    process.terminate()
+    process.wait(10)
+
+
+@pytest.fixture(scope="session")
+def video_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a video model with random weights."""
+    from random_lrcn import write_model
+
+    return write_model(tmp_path_factory.mktemp("models"))
+
+
+@pytest.fixture
+def screen() -> Iterator[str]:
+    """A display of its own, such as ":99"."""
+    read, write = os.pipe()
+    command = ["Xvfb", "-displayfd", str(write), "-screen", "0", "1280x800x24", "-nolisten", "tcp"]
+    process = subprocess.Popen(command, pass_fds=[write], stderr=subprocess.DEVNULL)
+    os.close(write)
+    with os.fdopen(read) as pipe:
+        number = pipe.readline().strip()
+    assert number, "Xvfb did not start"
+    yield f":{number}"
     process.terminate()
     process.wait(10)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +14,8 @@ from hard.settings import Settings
 
 if TYPE_CHECKING:
     from hard.address import BrokerUrl
+    from hard.smoothing import Steady
+    from hard.types import Label, Prediction
 
 config_option = click.option(
     "--config", type=click.Path(path_type=Path), metavar="FILE", help="YAML settings; see config/hard.yaml."
@@ -41,3 +44,15 @@ def broker_url(settings: Settings) -> BrokerUrl:
     if settings.broker.url is None:
         return embedded_address(settings.embedded, state_dir(settings))
     return address(settings.broker.url, settings.broker, os.environ)
+
+
+def json_line(p: Prediction, steady: Steady | Label) -> str:
+    """The keys of the live payload: `activity` is the steady one."""
+    line: dict[str, object] = {
+        "t_end": p.t_end,
+        "activity": steady.activity,
+        "confidence": steady.confidence,
+        "raw": {"activity": p.activity, "confidence": p.confidence},
+        "probabilities": p.probabilities,
+    }
+    return json.dumps(line | ({"reason": steady.reason} if steady.reason else {}))

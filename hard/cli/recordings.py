@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from pathlib import Path
@@ -10,7 +9,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from hard.cli.options import broker_option, broker_url, config_option, load
+from hard.cli.options import broker_option, broker_url, config_option, json_line, load
+from hard.cli.video import classify_video, is_video
 from hard.types import HardError
 
 if TYPE_CHECKING:
@@ -50,33 +50,41 @@ def replay(
 
 @click.command()
 @click.argument("path", type=click.Path(path_type=Path))
+@click.option("--model", metavar="NAME", help="Default: lstm-waist for motion, video.model for a video.")
 @click.option(
-    "--model", default="lstm-waist", show_default=True, metavar="NAME", help="`hard models` lists them."
+    "--annotate",
+    type=click.Path(path_type=Path),
+    metavar="OUT.mp4",
+    help="Save a video with its labels.",
 )
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line, and nothing else on stdout.")
 @click.option("--acc-unit", type=click.Choice(["g", "m/s2"]), help="Of a plain CSV; default m/s2.")
 @click.option("--gyro-unit", type=click.Choice(["rad/s", "deg/s"]), help="Of a plain CSV; default rad/s.")
 @config_option
 def classify(
-    path: Path, model: str, as_json: bool, acc_unit: str | None, gyro_unit: str | None, config: Path | None
-) -> int:
-    """Label a recording offline, through the daemon's own pipeline: one line per window.
+    path: Path, model: str | None, annotate: Path | None, as_json: bool, acc_unit: str | None,
+    gyro_unit: str | None, config: Path | None,
+) -> int:  # fmt: skip
+    """Label a recording or a video offline, through the daemon's own pipeline.
 
-    A line: end of the window, steady activity and confidence, the window's own activity and probabilities.
-
-    PATH: as for `hard replay`.
+    A recording of motion (PATH: as for `hard replay`): one line per window: its end, the steady activity and
+    confidence, the window's own activity and probabilities. A video: one line per stretch of one activity.
     """
+    if is_video(path):
+        return classify_video(path, model, load(config, {}), as_json, annotate)
+    if annotate:
+        raise click.UsageError("--annotate needs a video")
     from hard.recordings import read_recording
 
     recording = read_recording(path, acc_unit, gyro_unit)
     from hard.recognizer import Recognizer
     from hard.smoothing import Smoother
 
-    recognizer, smoother = Recognizer(model), Smoother(load(config, {}).smoothing)
+    recognizer, smoother = Recognizer(model or "lstm-waist"), Smoother(load(config, {}).smoothing)
     predictions = recognizer.push(recording.name, recording.t, recording.samples)
     try:
         for p in predictions:
-            print((_json_line if as_json else _text_line)(p, smoother.update(p)))
+            print((json_line if as_json else _text_line)(p, smoother.update(p)))
         sys.stdout.flush()
     except BrokenPipeError:  # `hard classify ... | head`; what Python flushes at its end goes nowhere
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -91,18 +99,6 @@ def classify(
             f"{w.window / w.rate_hz:.2f} s"
         )
     return 0
-
-
-def _json_line(p: Prediction, steady: Steady) -> str:
-    """The keys of the live payload: `activity` is the steady one."""
-    line: dict[str, object] = {
-        "t_end": p.t_end,
-        "activity": steady.activity,
-        "confidence": steady.confidence,
-        "raw": {"activity": p.activity, "confidence": p.confidence},
-        "probabilities": p.probabilities,
-    }
-    return json.dumps(line | ({"reason": steady.reason} if steady.reason else {}))
 
 
 def _text_line(p: Prediction, steady: Steady) -> str:

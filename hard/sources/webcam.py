@@ -81,7 +81,9 @@ class WebcamSource:
         self._failing = False  # from a failure until the next new picture
 
     def start(self) -> None:
-        """Read in the background; a camera that is absent is tried again for ever."""
+        """Read in the background; a camera that is absent is tried for ever, a bad file is a HardError."""
+        if self.address.kind is Kind.FILE:
+            Footage(Path(self.address.place)).close()
         name = f"camera {self.address.device}"
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()

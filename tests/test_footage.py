@@ -1,0 +1,108 @@
+"""Video files: read with their times, written at a constant rate."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from hard.footage import Film, Footage, fit
+from hard.types import HardError
+
+
+def grey(level: int, width: int = 64, height: int = 48) -> np.ndarray:
+    return np.full((height, width, 3), level, np.uint8)
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.avi", "a.mkv", "a.mov"])
+def test_what_is_filmed_can_be_read_with_its_times(tmp_path: Path, name: str) -> None:
+    film = Film(tmp_path / name, 25.0)
+    for k in range(50):
+        film.add(grey(5 * k))
+    film.close()
+    footage = Footage(tmp_path / name)
+    assert footage.rate_hz == pytest.approx(25.0)
+    assert footage.duration_s == pytest.approx(2.0, abs=0.1)
+    times = []
+    while (t := footage.grab()) is not None:
+        picture = footage.picture()
+        assert picture is not None
+        assert picture.mean() == pytest.approx(5 * len(times), abs=4)
+        times.append(t)
+    footage.close()
+    np.testing.assert_allclose(times, np.arange(50) / 25, atol=1e-3)
+
+
+def test_a_film_keeps_time_whatever_the_rate_of_pictures(tmp_path: Path) -> None:
+    path = tmp_path / "a.mp4"
+    film = Film(path, 25.0)
+    shown = [0.0, 0.01, 0.02, 0.5, 1.0, 1.04, 1.08, 2.0]
+    for t in shown:
+        film.show(grey(round(100 * t)), 700.0 + t)
+    film.close()
+    footage = Footage(path)
+    seen = []
+    while (t := footage.grab()) is not None:
+        picture = footage.picture()
+        assert picture is not None
+        seen.append((t, picture.mean()))
+    footage.close()
+    assert seen[-1][0] == pytest.approx(2.0, abs=0.05)
+    for t, level in seen:
+        newest = max(s for s in shown if s <= t + 1e-3)
+        nexts = min((s for s in shown if s >= t - 1e-3), default=2.0)
+        assert 100 * newest - 5 <= level <= 100 * nexts + 5
+
+
+def test_a_picture_of_another_size_is_fitted_in(tmp_path: Path) -> None:
+    path = tmp_path / "a.mp4"
+    film = Film(path, 25.0)
+    film.add(grey(200, 64, 48))
+    film.add(grey(200, 200, 48))
+    film.close()
+    capture = cv2.VideoCapture(str(path))
+    assert capture.read()[1].shape == (48, 64, 3)
+    assert capture.read()[1].shape == (48, 64, 3)
+    capture.release()
+    wide = fit(grey(200, 200, 48), (64, 48))
+    assert wide[0].max() == 0
+    assert wide[24].min() == 200
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "line"),
+    [
+        ("absent.mp4", None, "no such file"),
+        (
+            "junk.mp4",
+            b"\0\1\2" * 1000,
+            "not a video that OpenCV can read; ffmpeg -i junk.mp4 out.mp4 may help",
+        ),
+        ("empty.avi", b"", "not a video that OpenCV can read"),
+        ("photo.mp4", "png", "a still image"),
+        ("photo.jpg", "jpg", "a still image"),
+    ],
+)
+def test_what_is_no_video_is_said(tmp_path: Path, name: str, content: bytes | str | None, line: str) -> None:
+    path = tmp_path / name
+    if isinstance(content, str):
+        path.write_bytes(cv2.imencode(f".{content}", grey(9))[1].tobytes())
+    elif content is not None:
+        path.write_bytes(content)
+    with pytest.raises(HardError, match=line):
+        Footage(path)
+
+
+def test_a_folder_is_no_video(tmp_path: Path) -> None:
+    with pytest.raises(HardError, match="a folder"):
+        Footage(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "line"), [("out.gif", "expected .mp4, .m4v"), ("no/such/out.mp4", "no folder")]
+)
+def test_a_film_that_cannot_be_is_refused_at_once(tmp_path: Path, name: str, line: str) -> None:
+    with pytest.raises(HardError, match=line):
+        Film(tmp_path / name, 25.0)
