@@ -76,3 +76,22 @@ def test_the_plain_script_labels_the_same_windows() -> None:
     report = json.loads(done.stdout)
     assert report["hard"]["labels"] == report["naive"]["labels"] > 0
     assert report["hard"]["dropped"] == report["naive"]["dropped"] == 0
+
+
+@pytest.mark.mosquitto
+def test_bench_of_a_camera_counts_frames_and_labels() -> None:
+    done = subprocess.run(
+        [sys.executable, "tools/bench.py", "webcam", "--seconds", "5", "--json"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    assert (report["rate_hz"], report["size"]) == (30.0, "640x480")
+    assert 5 <= report["labels"] <= 12
+    assert 0 < report["latency_ms"]["p50"] <= report["latency_ms"]["p99"]
+    assert 0 < report["cached_us_per_frame"] < report["whole_clip_us"]
+    assert report["cpu_share_of_a_core"] > 0

@@ -3,6 +3,7 @@
 python tools/bench.py phones --phones 2000 --codec native --batch-s 0.5 --json
 python tools/bench.py sweep
 python tools/bench.py naive
+python tools/bench.py webcam --json
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from rich.table import Table
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # `python tools/x.py` and `python -m tools.x`
 
+from tools import bench_webcam
 from tools.bench_phones import Load, Report, measure
 from tools.swarm import DIALECTS
 
@@ -118,6 +120,24 @@ def naive(phones: int, as_json: bool, **of_load: object) -> None:
     else:
         _show([ours, plain])
         print(f"first hard, then the plain script: {times} times the CPU")
+
+
+@cli.command()
+@click.option(
+    "--rate", "rate_hz", default=30.0, show_default=True, type=click.FloatRange(5, 120), help="Frames/s."
+)
+@click.option("--size", default=(640, 480), show_default=True, nargs=2, type=click.IntRange(64, 4096))
+@seconds
+@click.option("--model", default="lrcn-webcam", show_default=True)
+@as_json
+def webcam(rate_hz: float, size: tuple[int, int], seconds: float, model: str, as_json: bool) -> None:
+    """CPU of a camera's frame and latency of its labels, without a window; and what the cached path saves."""
+    report = bench_webcam.measure(rate_hz, *size, seconds, model)
+    if as_json:
+        print(json.dumps(msgspec.to_builtins(report)))
+        return
+    for name, value in msgspec.to_builtins(report).items():
+        print(f"{name:30} {value}")
 
 
 def _print(report: Report) -> None:
