@@ -48,9 +48,9 @@ def draw(image: U8, caption: Caption) -> U8:
     away = caption.age_s > AWAY_S
     if away:
         cv2.convertScaleAbs(canvas, canvas, 0.35)
-    _badge(pen, caption, away)
+    badge_right = _badge(pen, caption, away)
     if caption.others:
-        _others(pen, caption.others)
+        _others(pen, caption.others, badge_right)
     _label(pen, caption, away)
     return canvas
 
@@ -147,19 +147,21 @@ def shown(activity: str) -> str:
     return activity.replace("_", " ")
 
 
-def _badge(pen: Pen, caption: Caption, away: bool) -> None:
-    """Top left: whose picture this is, and whether it is a live one."""
+def _badge(pen: Pen, caption: Caption, away: bool) -> float:
+    """Top left: whose picture this is, and whether it is a live one; returns its right end."""
     what = f"no picture for {caption.age_s:.0f} s" if away else f"{caption.rate_hz:.0f} frames/s"
     name = pen.cut(caption.device, 10, 190)
     name_long = pen.long(name, 10, BOLD)
-    pen.panel(14, 14, 14 + 30 + name_long + 10 + pen.long(what, 10) + 12, 42)
+    right = 42 + name_long + 10 + pen.long(what, 10) + 12
+    pen.panel(14, 14, right, 42)
     pen.dot((29, 28), 5, RED if away else ACCENT)
     pen.text((42, 33), name, 10, WHITE, BOLD)
     pen.text((42 + name_long + 10, 33), what, 10, SOFT)
+    return right
 
 
-def _others(pen: Pen, others: Sequence[Label]) -> None:
-    """Top right: what phones say."""
+def _others(pen: Pen, others: Sequence[Label], badge_right: float) -> None:
+    """Top right: what phones say; below the badge where there is no room beside it."""
     rows = []
     for label in others[:MAX_OTHERS]:
         known = label.activity != UNKNOWN
@@ -171,9 +173,10 @@ def _others(pen: Pen, others: Sequence[Label]) -> None:
     whats = max(pen.long(what, 10, BOLD) for _, what, _ in rows)
     right = pen.width - 14
     left = right - 12 - names - 12 - whats - 12
-    pen.panel(left, 14, right, 14 + 10 + 20 * len(rows))
+    top = 14 if left > badge_right + 8 else 50
+    pen.panel(left, top, right, top + 10 + 20 * len(rows))
     for i, (name, what, known) in enumerate(rows):
-        base = 33 + 20 * i
+        base = top + 19 + 20 * i
         pen.text((left + 12, base), name, 10, SOFT)
         pen.text((left + 12 + names + 12, base), what, 10, WHITE if known else SOFT, BOLD if known else PLAIN)
 

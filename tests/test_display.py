@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -12,7 +14,7 @@ import cv2
 import numpy as np
 import pytest
 
-from conftest import Hard, listening, wait_for
+from conftest import ROOT, Hard, listening, wait_for
 from hard.overlay import BOLD, WHITE, Pen, shown
 from test_daemon import Subscriber
 
@@ -138,6 +140,25 @@ def test_a_person_the_model_has_not_seen_is_labelled_right_on_the_screen(
     window.press("Escape")
     process.communicate(timeout=20)
     assert process.returncode == 0
+
+
+@pytest.mark.xvfb
+def test_a_window_that_is_shut_ends_the_show(screen: str) -> None:
+    """Where somebody clicks its cross, OpenCV has no window any more, and says so by an exception."""
+    code = """
+import cv2, pathlib, threading
+from hard.handoff import Board, Latest
+from hard.sinks.display import Display
+end = threading.Event()
+display = Display("cam", Latest(), Board(), window=True, record=None, folder=pathlib.Path())
+display.run(end.is_set, cv2.destroyAllWindows, end.set)
+print("ended")
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=os.environ | {"DISPLAY": screen}, cwd=ROOT, capture_output=True,
+        text=True, check=False, timeout=60,
+    )  # fmt: skip
+    assert done.stdout == "ended\n", done.stderr
 
 
 def test_without_a_screen_one_line_says_what_to_do(hard: Hard, walk: Path) -> None:

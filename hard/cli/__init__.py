@@ -52,7 +52,7 @@ def _fail(text: str, status: int) -> None:
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, message="hard %(version)s")
 def cli() -> None:
-    """Real-time human activity recognition: phone motion in over MQTT, activity labels out."""
+    """Real-time human activity recognition: phone motion and cameras in, activity labels out over MQTT."""
 
 
 for command in (run, replay, classify, watch, check, models, devices):

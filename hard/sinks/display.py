@@ -106,7 +106,7 @@ class Display:
 
     def _obey(self, key: int, now_s: float) -> bool:
         """Do what a key asks for; False: to end."""
-        if key in (ord("q"), 27) or cv2.getWindowProperty(self._device, cv2.WND_PROP_VISIBLE) < 1:
+        if key in (ord("q"), 27) or not self._is_open():
             return False
         if key == ord("f"):
             self._full = not self._full
@@ -115,6 +115,12 @@ class Display:
         if key == ord("s"):
             self._save(self._picture(now_s))
         return True
+
+    def _is_open(self) -> bool:
+        try:
+            return cv2.getWindowProperty(self._device, cv2.WND_PROP_VISIBLE) >= 1
+        except cv2.error:  # Qt's part has ended with its last window
+            return False
 
     def _save(self, image: U8) -> None:
         path = self._folder / f"{self._device}-{time.strftime('%Y%m%d-%H%M%S')}.png"
