@@ -25,6 +25,7 @@ from hard.phones import Simulator
 from hard.runtime import Runtime, Stop
 from hard.settings import Settings
 from hard.sources import WEBCAM
+from hard.sources.cameras import parse
 from hard.stats import Counters
 from hard.synthetic import NAME
 from hard.table import render
@@ -54,6 +55,7 @@ def run(
     began_s = time.monotonic()
     if WEBCAM in settings.sources.enabled:
         need_opencv()
+        parse(settings.sources.webcam.camera)  # a mistake is said before anything starts
     if window:
         from hard.sinks.display import need_window
 

@@ -16,23 +16,23 @@ USUAL_HZ: Final = 25.0  # for files that do not tell
 CATCH_UP_S: Final = 2.0
 
 
-class Footage:
-    """A video file, frame after frame. Owner: one thread."""
+def open_footage(path: Path) -> Footage:
+    """A video file; HardError for what is none."""
+    if not path.is_file():
+        raise HardError(f"{path}: {'a folder' if path.is_dir() else 'no such file'}; expected a video file")
+    if cv2.haveImageReader(str(path)):
+        raise HardError(f"{path}: a still image; an activity can only be told from a video")
+    capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG, [cv2.CAP_PROP_N_THREADS, 1])
+    if not capture.isOpened():
+        raise HardError(f"{path}: not a video that OpenCV can read; ffmpeg -i {path.name} out.mp4 may help")
+    return Footage(capture)
 
-    def __init__(self, path: Path) -> None:
-        """Open it; HardError for what is no video."""
-        if not path.is_file():
-            raise HardError(
-                f"{path}: {'a folder' if path.is_dir() else 'no such file'}; expected a video file"
-            )
-        if cv2.haveImageReader(str(path)):
-            raise HardError(f"{path}: a still image; an activity can only be told from a video")
-        self._path = path
-        self._capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG, [cv2.CAP_PROP_N_THREADS, 1])
-        if not self._capture.isOpened():
-            raise HardError(
-                f"{path}: not a video that OpenCV can read; ffmpeg -i {path.name} out.mp4 may help"
-            )
+
+class Footage:
+    """A video with a beginning and an end, frame after frame. Owner: one thread."""
+
+    def __init__(self, capture: cv2.VideoCapture) -> None:
+        self._capture = capture
         rate_hz = self._capture.get(cv2.CAP_PROP_FPS)
         self.rate_hz = rate_hz if 1.0 <= rate_hz <= 1000.0 else USUAL_HZ
         count = self._capture.get(cv2.CAP_PROP_FRAME_COUNT)
@@ -89,6 +89,11 @@ class Film:
         due = int((now_s - self._start_s) * self._rate_hz + 0.5) + 1 - self._written
         for _ in range(min(due, int(CATCH_UP_S * self._rate_hz))):
             self.add(image)
+
+    @property
+    def seconds(self) -> float:
+        """How long it is so far."""
+        return self._written / self._rate_hz
 
     def close(self) -> None:
         if self._writer is not None:

@@ -9,7 +9,8 @@ from hard.types import HardError
 
 def need_opencv() -> None:
     """To be called before the modules that import cv2; raises HardError with what to install."""
-    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # it writes to stderr; we say what matters
+    os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")  # it writes to stderr; we say what matters
+    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
     try:
         import cv2
     except ImportError as e:
@@ -18,4 +19,3 @@ def need_opencv() -> None:
             "apt install libgl1 libglib2.0-0 libxcb1"
         ) from None
     cv2.setNumThreads(1)  # a 64x64 picture is done before a pool of threads has woken up
-    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)

@@ -24,6 +24,7 @@ SURE: Final = 0.6
 SHADE: Final = 0.26  # what panels leave of the picture: white on a white wall is still 8 to 1
 BOLD: Final = cv2.FONT_HERSHEY_DUPLEX
 PLAIN: Final = cv2.FONT_HERSHEY_SIMPLEX
+STROKE: Final = 18.0 if cv2.__version__ >= "5" else 12.0  # letters were made of bare lines before OpenCV 5
 SMALLEST: Final = (560, 480)  # pictures are enlarged until both sides reach their figures
 LARGEST: Final = (1920, 1080)  # and reduced, or enlarged no further, where one exceeds its figure
 MAX_OTHERS: Final = 6
@@ -139,7 +140,7 @@ class Pen:
         return size * self._unit / 21.0  # a capital at scale 1 has 21 pixels
 
     def _thick(self, size: float) -> int:
-        return max(1, round(size * self._unit / 18.0))
+        return max(1, round(size * self._unit / STROKE))
 
 
 def shown(activity: str) -> str:
@@ -193,8 +194,9 @@ def _label(pen: Pen, caption: Caption, away: bool) -> None:
         pen.text((x, top + 68), pen.cut(note, 10, middle - x - 20), 10, SOFT)
     else:
         colour = SOFT if away else ACCENT if label.confidence >= SURE else DOUBT
-        name = pen.cut(shown(label.activity), 24, middle - x - 16, BOLD)
-        pen.text((x, top + 42), name, 24, SOFT if away else WHITE, BOLD)
+        name, room = shown(label.activity), middle - x - 16
+        size = max(14.0, 24.0 * min(1.0, room / pen.long(name, 24, BOLD)))
+        pen.text((x, top + 42), pen.cut(name, size, room, BOLD), size, SOFT if away else WHITE, BOLD)
         long = middle - x - 26 - pen.long("100%", 12, BOLD)
         pen.bar((x + 3, top + 64), long, 7, label.confidence, colour)
         pen.text((x + long + 14, top + 69), f"{label.confidence:.0%}", 12, SOFT if away else WHITE, BOLD)

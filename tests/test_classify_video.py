@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from conftest import Hard
-from hard.footage import Footage
+from hard.footage import open_footage
 from hard.model import load_video_model
 from hard.types import Frame
 from hard.video import Grid, VideoRecognizer
@@ -42,7 +42,7 @@ def test_json_lines_are_the_recognizer_s(hard: Hard, clip: Path, video_model: Pa
     assert done.returncode == 0, done.stderr
     lines = [json.loads(line) for line in done.stdout.splitlines()]
     recognizer = VideoRecognizer("clip", load_video_model(str(video_model)))
-    footage, grid, expected = Footage(clip), Grid(10.0), []
+    footage, grid, expected = open_footage(clip), Grid(10.0), []
     while (t := footage.grab()) is not None:
         place, pixels = grid.place(t), footage.picture()
         assert pixels is not None
@@ -74,7 +74,7 @@ def test_several_actions_in_one_video_are_told_apart(hard: Hard, data: Path, tmp
     pictures, ends = [], []
     for activity in ("bend", "jumping_jack", "wave_two_hands"):
         for _ in range(3):
-            footage = Footage(data / f"weizmann/{activity}/{activity}_s07.avi")
+            footage = open_footage(data / f"weizmann/{activity}/{activity}_s07.avi")
             while footage.grab() is not None:
                 pictures.append(footage.picture())
             footage.close()
@@ -92,7 +92,7 @@ def test_a_video_is_saved_with_its_labels(hard: Hard, clip: Path, video_model: P
     out = tmp_path / "out.mp4"
     done = hard.run("classify", str(clip), "--model", str(video_model), "--annotate", str(out))
     assert done.returncode == 0, done.stderr
-    before, after = Footage(clip), Footage(out)
+    before, after = open_footage(clip), open_footage(out)
     assert after.duration_s == pytest.approx(before.duration_s, abs=0.05)
     assert after.rate_hz == before.rate_hz
     after.grab()

@@ -117,7 +117,7 @@ def test_the_window_shows_labels_takes_keys_and_is_filmed(
         window.press("q")
         _, err = process.communicate(timeout=20)
         assert process.returncode == 0, err
-        assert f"filmed {film}" in err
+        assert re.search(rf"filmed [\d.]+ s: {film}", err)
     finally:
         seen.broker.stop()
     capture = cv2.VideoCapture(str(film))

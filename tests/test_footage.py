@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
-from hard.footage import Film, Footage, fit
+from hard.footage import Film, fit, open_footage
 from hard.types import HardError
 
 
@@ -22,7 +22,7 @@ def test_what_is_filmed_can_be_read_with_its_times(tmp_path: Path, name: str) ->
     for k in range(50):
         film.add(grey(5 * k))
     film.close()
-    footage = Footage(tmp_path / name)
+    footage = open_footage(tmp_path / name)
     assert footage.rate_hz == pytest.approx(25.0)
     assert footage.duration_s == pytest.approx(2.0, abs=0.1)
     times = []
@@ -42,7 +42,7 @@ def test_a_film_keeps_time_whatever_the_rate_of_pictures(tmp_path: Path) -> None
     for t in shown:
         film.show(grey(round(100 * t)), 700.0 + t)
     film.close()
-    footage = Footage(path)
+    footage = open_footage(path)
     seen = []
     while (t := footage.grab()) is not None:
         picture = footage.picture()
@@ -92,12 +92,12 @@ def test_what_is_no_video_is_said(tmp_path: Path, name: str, content: bytes | st
     elif content is not None:
         path.write_bytes(content)
     with pytest.raises(HardError, match=line):
-        Footage(path)
+        open_footage(path)
 
 
 def test_a_folder_is_no_video(tmp_path: Path) -> None:
     with pytest.raises(HardError, match="a folder"):
-        Footage(tmp_path)
+        open_footage(tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import functools
+import http.server
 import logging
 import socket
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -123,6 +126,18 @@ def test_a_still_video_file_is_not_a_frozen_camera(start: Start, tmp_path: Path)
     camera = start(film(tmp_path / "still.avi", 45, same=True), frozen_s=1.0)
     assert len(camera.until_end()) + camera.counters["frame_replaced"] == 15
     assert camera.counters["camera_outages"] == 0
+
+
+def test_a_file_on_a_web_server_is_played_in_real_time(start: Start, port: int, file: Path) -> None:
+    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=file.parent)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", port), handler) as web:
+        threading.Thread(target=web.serve_forever, args=(0.05,), daemon=True).start()
+        began_s = time.monotonic()
+        camera = start(f"http://127.0.0.1:{port}/clip.avi")
+        camera.until_end()
+        assert camera.counters["frames"] == 30
+        assert time.monotonic() - began_s >= 0.9
+        web.shutdown()
 
 
 def test_a_stream_comes_with_time_and_rate(start: Start, server: MjpegCamera) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from hard.card import VideoCard, find_model, read_card
 from hard.cli.options import broker_option, config_option, for_option, load
 from hard.registry import SOURCES, names
 
@@ -31,7 +32,7 @@ from hard.registry import SOURCES, names
 @click.option("--loop", is_flag=True, default=None, help="Play a video file again and again.")
 @broker_option
 @config_option
-@click.option("--model", metavar="NAME", help="Model for phone motion; `hard models` lists them.")
+@click.option("--model", metavar="NAME", help="Model of phone motion, or of video; `hard models` lists them.")
 @click.option(
     "--simulate", type=click.IntRange(min=0, max=1000), default=0, metavar="N", help="Add N synthetic phones."
 )
@@ -54,7 +55,7 @@ def run(
         config,
         {
             ("broker", "url"): ("--broker", broker),
-            ("imu", "model"): ("--model", model),
+            (_part(model), "model"): ("--model", model),
             ("sources", "enabled"): ("--source", list(sources) or None),
             ("sources", "serial", "port"): ("--port", port),
             ("sources", "webcam", "camera"): ("--camera", camera),
@@ -76,3 +77,10 @@ def run(
     from hard import app
 
     return app.run(settings, simulate=simulate, for_s=for_s, window=overlay, record=record)
+
+
+def _part(model: str | None) -> str:
+    """Which section of the settings a model goes into, by its card."""
+    if model is None:
+        return "imu"
+    return "video" if isinstance(read_card(find_model(model)), VideoCard) else "imu"

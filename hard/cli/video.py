@@ -57,9 +57,9 @@ def classify_video(
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-    from hard.footage import Footage
+    from hard.footage import open_footage
 
-    footage = Footage(path)
+    footage = open_footage(path)
     console = Console(stderr=True)
     columns = (
         TextColumn(path.name),

@@ -62,7 +62,8 @@ class Display:
                 cv2.destroyAllWindows()
             if self._film:
                 self._film.close()
-                log.info("filmed %s", self._film.path)
+                if self._film.seconds:
+                    log.info("filmed %.1f s: %s", self._film.seconds, self._film.path)
 
     def _loop(self, ended: Callable[[], bool], check: Callable[[], None], quit_: Callable[[], None]) -> None:
         drawn_s = checked_s = 0.0

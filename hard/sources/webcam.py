@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final, Protocol
 from urllib.parse import urlsplit
@@ -17,7 +18,7 @@ from urllib.parse import urlsplit
 import cv2
 import numpy as np
 
-from hard.footage import Footage
+from hard.footage import Footage, open_footage
 from hard.handoff import Latest
 from hard.settings import WebcamSettings
 from hard.sources.cameras import Address, Kind
@@ -83,7 +84,7 @@ class WebcamSource:
     def start(self) -> None:
         """Read in the background; a camera that is absent is tried for ever, a bad file is a HardError."""
         if self.address.kind is Kind.FILE:
-            Footage(Path(self.address.place)).close()
+            open_footage(Path(self.address.place)).close()
         name = f"camera {self.address.device}"
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
@@ -209,10 +210,7 @@ class Reader:
 
     def _run(self) -> None:
         try:
-            if self._address.kind is Kind.FILE:
-                self._play(Path(self._address.place))
-            else:
-                self._follow(Live(self._address, self._settings))
+            self._read()
         except (LostError, HardError) as e:
             self.trouble = str(e)
         except cv2.error as e:
@@ -220,6 +218,18 @@ class Reader:
         finally:
             self.done.set()
             self._news.set()
+
+    def _read(self) -> None:
+        address, settings = self._address, self._settings
+        if address.kind is Kind.FILE:
+            self._play(lambda: open_footage(Path(address.place)))
+            return
+        capture = open_camera(address, settings)
+        if address.kind is Kind.URL and capture.get(cv2.CAP_PROP_FRAME_COUNT) > 0:  # a file on a web server
+            capture.release()
+            self._play(lambda: Footage(open_camera(address, settings)))
+        else:
+            self._follow(Live(capture))
 
     def _follow(self, pictures: Live) -> None:
         """A camera or a stream: every frame as it comes."""
@@ -231,15 +241,15 @@ class Reader:
                     raise LostError("no more pictures")
                 self.opened = True
                 if not self._off.is_set():
-                    self._deliver(pictures, t)
+                    self._deliver(pictures, t, live=True)
         finally:
             pictures.close()
 
-    def _play(self, path: Path) -> None:
+    def _play(self, opening: Callable[[], Footage]) -> None:
         """A file, in real time, once or for ever; its own time goes on from one round to the next."""
         began_s, offset_s = time.monotonic(), 0.0
         while not self._off.is_set():
-            footage = Footage(path)
+            footage = opening()
             last_s = -1.0
             try:
                 while (t := footage.grab()) is not None:
@@ -249,7 +259,7 @@ class Reader:
                     if self._off.is_set():
                         return
                     self.opened = self.lively = True
-                    self._deliver(footage, offset_s + t)
+                    self._deliver(footage, offset_s + t, live=False)
             finally:
                 footage.close()
             if last_s < 0:
@@ -258,7 +268,7 @@ class Reader:
                 return
             offset_s += last_s + 1 / footage.rate_hz
 
-    def _deliver(self, pictures: Pictures, t: float) -> None:
+    def _deliver(self, pictures: Pictures, t: float, *, live: bool) -> None:
         arrival_s = self.beat_s
         wanted, place = self._desk.wants(t)
         if not wanted:
@@ -266,7 +276,7 @@ class Reader:
         pixels = pictures.picture()
         if pixels is None:
             raise LostError("a picture could not be decoded")
-        if self._address.kind is not Kind.FILE:
+        if live:
             self._look_alive(pixels, arrival_s)
         if not self._off.is_set():
             self._desk.hand_in(pixels, place, arrival_s)
@@ -282,25 +292,10 @@ class Reader:
 
 
 class Live:
-    """An opened camera or stream, in seconds of our clock."""
+    """A camera or stream, in seconds of our clock."""
 
-    def __init__(self, address: Address, settings: WebcamSettings) -> None:
-        if address.kind is Kind.URL:
-            wait_ms = round(settings.timeout_s * 1000)
-            options = [
-                cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, round(OPEN_S * 1000), cv2.CAP_PROP_READ_TIMEOUT_MSEC, wait_ms,
-                cv2.CAP_PROP_N_THREADS, 1,  # more of them hold back a frame each
-            ]  # fmt: skip
-            self._capture = cv2.VideoCapture(address.place, cv2.CAP_FFMPEG, options)
-        else:
-            backend = cv2.CAP_V4L2 if sys.platform == "linux" else cv2.CAP_ANY
-            self._capture = cv2.VideoCapture(address.place, backend)
-        if not self._capture.isOpened():
-            raise LostError(explain(address))
-        if address.kind is Kind.DEVICE:  # wishes: a camera takes what comes nearest
-            self._capture.set(cv2.CAP_PROP_FRAME_WIDTH, settings.width)
-            self._capture.set(cv2.CAP_PROP_FRAME_HEIGHT, settings.height)
-            self._capture.set(cv2.CAP_PROP_FPS, settings.rate_hz)
+    def __init__(self, capture: cv2.VideoCapture) -> None:
+        self._capture = capture
 
     def grab(self) -> float | None:
         return time.monotonic() if self._capture.grab() else None
@@ -311,6 +306,26 @@ class Live:
 
     def close(self) -> None:
         self._capture.release()
+
+
+def open_camera(address: Address, settings: WebcamSettings) -> cv2.VideoCapture:
+    """A camera or a stream; LostError with what is known where it does not open."""
+    if address.kind is Kind.URL:
+        wait_ms = round(settings.timeout_s * 1000)
+        options = [
+            cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, round(OPEN_S * 1000), cv2.CAP_PROP_READ_TIMEOUT_MSEC, wait_ms,
+            cv2.CAP_PROP_N_THREADS, 1,  # more of them hold back a frame each
+        ]  # fmt: skip
+        capture = cv2.VideoCapture(address.place, cv2.CAP_FFMPEG, options)
+    else:
+        capture = cv2.VideoCapture(address.place, cv2.CAP_V4L2 if sys.platform == "linux" else cv2.CAP_ANY)
+    if not capture.isOpened():
+        raise LostError(explain(address))
+    if address.kind is Kind.DEVICE:  # wishes: a camera takes what comes nearest
+        capture.set(cv2.CAP_PROP_FRAME_WIDTH, settings.width)
+        capture.set(cv2.CAP_PROP_FRAME_HEIGHT, settings.height)
+        capture.set(cv2.CAP_PROP_FPS, settings.rate_hz)
+    return capture
 
 
 def explain(address: Address) -> str:
