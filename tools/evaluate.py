@@ -18,7 +18,7 @@ from hard.datasets import data_dir
 from hard.datasets.hapt import LABELS, official_windows
 from hard.model import Model, load_model
 from hard.types import HardError
-from tools import stream
+from tools import stream, worn
 
 
 class ClassScore(msgspec.Struct, frozen=True):
@@ -109,9 +109,10 @@ def main() -> None:
     sensor.add_argument("--data", type=Path, help="data folder (default: HARD_DATA, ../shared/data, data)")
     sensor.add_argument("--json", action="store_true", help="print one JSON object")
     stream.add_arguments(kinds.add_parser("stream", help="raw and steady labels on HAPT's test recordings"))
+    worn.add_arguments(kinds.add_parser("calibration", help="recordings turned at random, and calibrated"))
     args = parser.parse_args()
-    if args.kind == "stream":
-        stream.main(args)
+    if args.kind != "sensor":
+        {"stream": stream.main, "calibration": worn.main}[args.kind](args)
         return
     result = evaluate(load_model(args.model), data_dir(args.data))
     if args.json:
