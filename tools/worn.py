@@ -30,7 +30,7 @@ class WornScore(msgspec.Struct, frozen=True):
     n: int
     accuracy: dict[str, float]  # by WAYS
     error_deg: list[float]  # per recording, of the rotation found in the turned from that in the original
-    refused: int  # recordings in which no rotation was found; they stay turned
+    refused: list[str]  # recordings in which no rotation was found, and why; they stay turned
 
 
 def turned(recording: Recording, rotation: NDArray[np.float64]) -> Recording:
@@ -60,7 +60,8 @@ def evaluate_worn(model: Model, sessions: Sequence[Session], official: Official,
     """Score the windows of these recordings; whoever wears the phone is calibrated by his own recording."""
     rng = np.random.default_rng(seed)
     versions: dict[str, list[Recording]] = {way: [] for way in WAYS}
-    errors, refused = [], 0
+    errors: list[float] = []
+    refused: list[str] = []
     for s in sessions:
         rotation = any_rotation(rng)
         lost = turned(s.recording, rotation)
@@ -68,8 +69,8 @@ def evaluate_worn(model: Model, sessions: Sequence[Session], official: Official,
         versions["turned"].append(lost)
         try:
             first, second = (np.array(_fit(r).rotation) for r in (s.recording, lost))
-        except HardError:
-            refused += 1
+        except HardError as e:
+            refused.append(f"{s.recording.name}: {e}")
             first, second = np.eye(3), np.eye(3)
         else:
             errors.append(round(angle_of(second @ rotation @ first.T), 2))
@@ -115,7 +116,7 @@ def fit_constants(sessions: Sequence[Session]) -> tuple[F64, NDArray[np.complex1
 def show(result: WornScore, console: Console) -> None:
     console.print(
         f"[bold]{result.model}[/bold], {result.n:,} official windows of users {result.users}; each recording "
-        f"calibrated by its own stand and walk ({result.refused} refused)"
+        "calibrated by its own stand and walk"
     )
     table = Table("recordings", "accuracy")
     for way, share in result.accuracy.items():
@@ -125,6 +126,8 @@ def show(result: WornScore, console: Console) -> None:
         "the rotation of a turned recording differs from the original's by at most "
         f"{max(result.error_deg, default=0.0):g} degrees"
     )
+    for line in result.refused:
+        console.print(f"refused, and left turned: {line}", highlight=False)
 
 
 def main(args: argparse.Namespace) -> None:
