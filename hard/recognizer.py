@@ -171,6 +171,8 @@ class Recognizer:
             reason = motion.reason(i, card.motion_range)
             if rate < self._min_rate_hz:
                 reason = f"rate {rate:.1f} Hz is below {self._min_rate_hz:g} Hz"
+            passing = motion.passing(i, card.motion_range) if reason is None else None
+            reason = reason or passing
             out.append(
                 Prediction(
                     device=device,
@@ -186,6 +188,7 @@ class Recognizer:
                     model_hash=card.sha256[:12],
                     reason=reason,
                     movement_g=motion.body_g[i],
+                    passing=passing is not None,
                 )
             )
         return out

@@ -18,7 +18,7 @@ from hard.datasets import data_dir
 from hard.datasets.hapt import LABELS, official_windows
 from hard.model import Model, load_model
 from hard.types import HardError
-from tools import own, stream, worn
+from tools import own, stream, unknown, worn
 
 
 class ClassScore(msgspec.Struct, frozen=True):
@@ -111,9 +111,11 @@ def main() -> None:
     stream.add_arguments(kinds.add_parser("stream", help="raw and steady labels on HAPT's test recordings"))
     worn.add_arguments(kinds.add_parser("calibration", help="recordings turned at random, and calibrated"))
     own.add_arguments(kinds.add_parser("personal", help="heads for each of HAPT's test people"))
+    unknown.add_arguments(kinds.add_parser("unknown", help="motions that no model was trained on"))
     args = parser.parse_args()
-    if args.kind != "sensor":
-        {"stream": stream.main, "calibration": worn.main, "personal": own.main}[args.kind](args)
+    others = {"stream": stream, "calibration": worn, "personal": own, "unknown": unknown}
+    if args.kind in others:
+        others[args.kind].main(args)
         return
     result = evaluate(load_model(args.model), data_dir(args.data))
     if args.json:
