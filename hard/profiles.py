@@ -27,7 +27,7 @@ class Calibration(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How a device is worn; see gait.py."""
 
     device: str
-    made: str  # UTC, ISO 8601; names this calibration
+    made: str  # UTC, ISO 8601
     rotation: tuple[tuple[float, ...], ...]  # (3, 3): the phone's axes -> the models'
     likeness: float
 
@@ -44,7 +44,7 @@ class Head(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     made: str  # UTC, ISO 8601
     model: str
     sha256: str  # of the model's weights: it fits no others
-    calibration: str | None  # `made` of the calibration that the recordings went through
+    calibrated: bool  # whether the recordings went through a calibration; any will do, none will not
     labels: tuple[str, ...]  # the activities it tells apart, k of them
     mean: tuple[float, ...]  # (3,) of a window's mean acceleration, g
     scale: tuple[float, ...]  # (3,)
@@ -202,11 +202,13 @@ class Profiles:
         _merge(self._known, heads)
         for device in sorted({*calibrations, *heads}):
             calibration, head = self._rotations.get(device), self._known.get(device)
-            if head is not None and head.calibration != (calibration.made if calibration else None):
+            if head is not None and head.calibrated != (calibration is not None):
+                made, now = ("with a", "without") if head.calibrated else ("without a", "with")
                 log.warning(
-                    "%s: its personal head was made before its calibration changed, and is not used; "
-                    "`hard personalize %s` makes it anew", device, device,
-                )  # fmt: skip
+                    "%s: its personal head was made %s calibration and is not used %s one; `hard personalize "
+                    "%s` makes it anew",
+                    *(device, made, now, device),
+                )
                 head = None
             take(device, None if calibration is None else np.array(calibration.rotation), head)
             parts = [name for name, part in (("calibration", calibration), ("personal head", head)) if part]

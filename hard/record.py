@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import quote
 
+import msgspec
 import numpy as np
 from rich.console import Console
 
 from hard.address import BrokerUrl
 from hard.capture import Capture, progress_bar
+from hard.profiles import Calibration
 from hard.recordings import COLUMNS, Recording
 from hard.runtime import Stop
 from hard.settings import Settings
@@ -24,11 +26,18 @@ _NAME: Final = re.compile(r"([a-z][a-z0-9_]*)-\d{8}T\d{6}Z\.csv$")
 
 
 def record(
-    settings: Settings, url: BrokerUrl, device: str, label: str, seconds: float, after_s: float, folder: Path
+    settings: Settings,
+    url: BrokerUrl,
+    device: str,
+    label: str,
+    seconds: float,
+    after_s: float,
+    folder: Path,
+    calibration: Calibration | None = None,
 ) -> Path:
     """Write `seconds` of the device's own time to <folder>/<label>-<UTC>.csv; returns the file.
 
-    Ctrl-C keeps what there is. HardError where nothing comes.
+    The calibration is kept beside it. Ctrl-C keeps what there is. HardError where nothing comes.
     """
     if not LABEL.fullmatch(label):
         raise HardError(f"label {label!r}: expected small letters, digits and _, such as walking_upstairs")
@@ -51,6 +60,8 @@ def record(
     keep = recording.t <= recording.t[0] + seconds
     path = folder / f"{label}-{datetime.now(UTC):%Y%m%dT%H%M%SZ}.csv"
     write(path, Recording(device, recording.t[keep], recording.samples[keep]))
+    if calibration is not None:
+        path.with_suffix(".json").write_bytes(msgspec.json.encode(calibration))
     return path
 
 
@@ -63,6 +74,17 @@ def recordings(folder: Path) -> list[tuple[str, Path]]:
     """The recordings in a folder, oldest first, each with its label."""
     found = [(match[1], path) for path in folder.glob("*.csv") if (match := _NAME.match(path.name))]
     return sorted(found, key=lambda item: item[1].name.rpartition("-")[2])
+
+
+def read_calibration(path: Path) -> Calibration | None:
+    """How the phone was worn in a recording, where that is kept beside it."""
+    beside = path.with_suffix(".json")
+    try:
+        return msgspec.json.decode(beside.read_bytes(), type=Calibration)
+    except FileNotFoundError:
+        return None
+    except (OSError, msgspec.DecodeError) as e:
+        raise HardError(f"{beside}: {e}; remove it and its recording") from None
 
 
 def write(path: Path, recording: Recording) -> None:

@@ -15,7 +15,7 @@ from hard.card import SensorCard, find_model, read_card
 from hard.datasets.hapt import LABELS
 from hard.personal import Adapter, fit
 from hard.personalize import Labelled, compare, make_head, personalize
-from hard.profiles import Head
+from hard.profiles import Calibration, Head
 from hard.recognizer import Recognizer
 from hard.record import folder_of, recordings, write
 from hard.recordings import Recording
@@ -55,7 +55,7 @@ def somebody(rng: np.random.Generator, n: int = 40) -> Labelled:
 
 
 def head_of(data: Labelled) -> Head:
-    return make_head("alice", Doubtful(), data, {"sitting": 50.0, "standing": 50.0}, None)
+    return make_head("alice", Doubtful(), data, {"sitting": 50.0, "standing": 50.0}, False)
 
 
 def test_a_head_tells_postures_that_the_model_does_not() -> None:
@@ -176,4 +176,16 @@ def test_a_head_that_helps_nothing_is_refused(tmp_path: Path) -> None:
         acc = np.concatenate([samples[1000:], flipped[1000:]][:: -1 if swapped else 1])
         write(folder / f"{label}-20261120T050000Z.csv", Recording("alice", t, acc))
     with pytest.raises(HardError, match=r"no better on parts of the recordings left out"):
+        personalize("alice", folder, ImuSettings(), None)
+
+
+def test_recordings_with_and_without_calibration_do_not_mix(tmp_path: Path) -> None:
+    folder = folder_of(tmp_path, "alice")
+    keep(folder, "sitting", 20)
+    keep(folder, "standing", 20)
+    same = Calibration(
+        "alice", "2026-11-20T05:00:00Z", ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0)), 0.9
+    )
+    (folder / "standing-20261120T050000Z.json").write_bytes(msgspec.json.encode(same))
+    with pytest.raises(HardError, match=r"some without; remove the latter .* or `hard calibrate alice`"):
         personalize("alice", folder, ImuSettings(), None)

@@ -19,10 +19,10 @@ def calibration(device: str, made: str = "2026-11-20T05:00:00Z") -> Calibration:
     return Calibration(device, made, TURNED, 0.9)
 
 
-def head(device: str, calibration: str | None = None) -> Head:
+def head(device: str, calibrated: bool = False) -> Head:
     zero = (0.0, 0.0, 0.0)
     return Head(
-        device, "2026-11-20T06:00:00Z", "lstm-waist", "ab" * 32, calibration, ("sitting", "standing"), zero,
+        device, "2026-11-20T06:00:00Z", "lstm-waist", "ab" * 32, calibrated, ("sitting", "standing"), zero,
         (1.0, 1.0, 1.0), ((*zero, 0.0), (*zero, 0.0)), {"sitting": 60.0, "standing": 60.0}, 0.9, 0.95,
     )  # fmt: skip
 
@@ -84,7 +84,7 @@ def test_a_folder_that_cannot_be_written_says_what_to_do() -> None:
         Shelf(Path("/proc/nothing"), "calibration", Calibration).put(calibration("alice"))
 
 
-def test_a_head_counts_only_with_the_calibration_it_was_made_with(
+def test_a_head_of_a_calibrated_phone_counts_with_any_calibration_but_not_without(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     taken: list[tuple[str, bool, bool]] = []
@@ -99,12 +99,13 @@ def test_a_head_counts_only_with_the_calibration_it_was_made_with(
 
     heads(tmp_path).put(head("alice"))
     assert look() == [("alice", False, True)]
-    first = calibration("alice")
-    calibrations(tmp_path).put(first)
+    calibrations(tmp_path).put(calibration("alice"))
     with caplog.at_level(logging.WARNING):
         assert look() == [("alice", True, False)]
     assert "hard personalize alice" in caplog.text
-    heads(tmp_path).put(head("alice", first.made))
+    heads(tmp_path).put(head("alice", calibrated=True))
+    assert look() == [("alice", True, True)]
+    calibrations(tmp_path).put(calibration("alice", "the next day, put on anew"))
     assert look() == [("alice", True, True)]
     heads(tmp_path).remove("alice")
     assert look() == [("alice", True, False)]

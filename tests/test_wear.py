@@ -14,7 +14,7 @@ from conftest import Hard, listening, wait_for
 from hard.broker import Broker, BrokerUrl
 from hard.datasets.hapt import LABELS, Session, read_sessions
 from hard.profiles import calibrations, heads
-from hard.record import folder_of, write
+from hard.record import folder_of, read_calibration, write
 from hard.recordings import Recording, read_recording
 from hard.stats import Counters
 from tools.worn import turned
@@ -161,6 +161,8 @@ def test_a_live_device_is_recorded_as_it_sent(
     sent = part(session, "sitting", 15)
     write(tmp_path / "sit.csv", sent)
     options = ("--device", "alice", "--label", "sitting", "--seconds", "10", "--after", "0")
+    write(tmp_path / "walk.csv", joined(part(session, "standing", 5), part(session, "walking", 16)))
+    assert hard.run("calibrate", "alice", "--from", str(tmp_path / "walk.csv")).returncode == 0
     recording = hard.start("record", *options, *broker)
     Lines(recording).until("listening to")
     assert (
@@ -169,12 +171,13 @@ def test_a_live_device_is_recorded_as_it_sent(
     )
     out, err = recording.communicate(timeout=30)
     assert recording.returncode == 0, err
-    (path,) = folder_of(tmp_path / "state", "alice").iterdir()
+    (path,) = folder_of(tmp_path / "state", "alice").glob("*.csv")
     assert out.strip() == str(path)
     assert path.name.startswith("sitting-20")
     kept = read_recording(path)
     np.testing.assert_allclose(kept.t, sent.t[:501], atol=1e-6)
     np.testing.assert_allclose(kept.samples, sent.samples[:501], rtol=1e-5, atol=1e-6)
+    assert read_calibration(path) == calibrations(tmp_path / "state").get("alice") is not None
 
 
 def test_a_person_gets_a_head_and_loses_it_again(

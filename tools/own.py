@@ -19,7 +19,7 @@ from hard.datasets import data_dir, features
 from hard.datasets.hapt import LABELS, TEST_USERS, Session, read_sessions
 from hard.model import Model, load_model
 from hard.personal import Adapter
-from hard.personalize import labelled, make_head
+from hard.personalize import Track, labelled, make_head
 from hard.recordings import Recording
 from hard.types import F32, HardError
 from tools.worn import turned
@@ -72,12 +72,12 @@ def evaluate_own(model: Model, sessions: Sequence[Session], calibrated: bool) ->
         for way, learn, judge in splits:
             began_s = time.monotonic()
             tracks = [
-                (LABELS[label], _cut(s.recording, first, end))
+                Track(LABELS[label], _cut(s.recording, first, end))
                 for s, label, first, end in learn
                 if end - first >= window
             ]
-            data = labelled(model, tracks, None)
-            head = make_head("", model, data, {}, "calibrated" if calibrated else None)
+            data = labelled(model, tracks)
+            head = make_head("", model, data, {}, calibrated)
             fit_s = max(fit_s, time.monotonic() - began_s)
             x, y = _windows(streams, judge, window)
             before = model.predict(x)

@@ -77,12 +77,15 @@ def record(
 
     `hard replay` and `hard classify` read the file; `hard personalize` learns from it.
     """
+    from hard.profiles import calibrations
     from hard.record import folder_of
     from hard.record import record as keep
 
     settings = load(config, {("broker", "url"): ("--broker", broker)})
-    folder = folder_of(state_dir(settings), device)
-    print(keep(settings, broker_url(settings), device, label, seconds, after_s, folder))
+    state = state_dir(settings)
+    calibration = calibrations(state).get(device)
+    folder = folder_of(state, device)
+    print(keep(settings, broker_url(settings), device, label, seconds, after_s, folder, calibration))
     return 0
 
 
@@ -107,5 +110,9 @@ def personalize(device: str, undo: bool, config: Path | None) -> int:
     path = shelf.put(head)
     print("recorded: " + ", ".join(f"{label} {s:g} s" for label, s in head.seconds.items()))
     print(f"right on parts left out: {100 * head.before:.1f} %, with the head {100 * head.after:.1f} %")
+    if not head.calibrated:
+        print(
+            f"not calibrated: it fits the phone worn as it was; better with `hard calibrate {device}` first"
+        )
     print(f"{device}: {head.model} with a head of its own, kept in {path}; --undo removes it")
     return 0
