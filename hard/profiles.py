@@ -129,7 +129,7 @@ class Shelf(Generic[T]):
         """
         try:
             at = self._folder.stat().st_mtime_ns
-        except FileNotFoundError:
+        except OSError:  # there is none yet, or none that we may see
             at = 0
         if at == self._looked_at:
             return {}
@@ -150,7 +150,7 @@ class Shelf(Generic[T]):
         for path in sorted(self._folder.glob(f"*{self._suffix}")):
             try:
                 status = path.stat()
-            except FileNotFoundError:
+            except OSError:
                 continue  # just gone
             stamp = status.st_ino, status.st_mtime_ns
             known = self._known.get(path)
@@ -169,7 +169,7 @@ class Shelf(Generic[T]):
             return msgspec.json.decode(path.read_bytes(), type=self._type)
         except OSError as e:
             raise HardError(f"{path}: {e.strerror}") from None
-        except msgspec.DecodeError as e:
+        except (msgspec.DecodeError, UnicodeDecodeError) as e:
             raise HardError(f"{path}: {e}; remove the file, and make it again") from None
 
 

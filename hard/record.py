@@ -83,7 +83,7 @@ def read_calibration(path: Path) -> Calibration | None:
         return msgspec.json.decode(beside.read_bytes(), type=Calibration)
     except FileNotFoundError:
         return None
-    except (OSError, msgspec.DecodeError) as e:
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError) as e:
         raise HardError(f"{beside}: {e}; remove it and its recording") from None
 
 

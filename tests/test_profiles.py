@@ -79,6 +79,18 @@ def test_a_damaged_file_is_said_and_ignored(tmp_path: Path, caplog: pytest.LogCa
     assert len(caplog.records) == 1
 
 
+@pytest.mark.parametrize(
+    "content", [b"", b"{", b"\xff\xfe", b"[]", b'{"device": "\xff"}', b'{"device": "alice"}']
+)
+def test_bytes_that_are_no_profile_are_an_error_with_the_file(tmp_path: Path, content: bytes) -> None:
+    for shelf in (calibrations(tmp_path), heads(tmp_path)):
+        shelf.path("alice").parent.mkdir(exist_ok=True)
+        shelf.path("alice").write_bytes(content)
+        with pytest.raises(HardError, match=r"alice\..*\.json: .*remove the file"):
+            shelf.get("alice")
+        assert shelf.changed() == {}
+
+
 def test_a_folder_that_cannot_be_written_says_what_to_do() -> None:
     with pytest.raises(HardError, match="set state_dir to a folder that can be written"):
         Shelf(Path("/proc/nothing"), "calibration", Calibration).put(calibration("alice"))

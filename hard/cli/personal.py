@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import difflib
+import sys
 from pathlib import Path
 
 import click
@@ -77,11 +79,20 @@ def record(
 
     `hard replay` and `hard classify` read the file; `hard personalize` learns from it.
     """
+    from hard.card import find_model, read_card
     from hard.profiles import calibrations
     from hard.record import folder_of
     from hard.record import record as keep
 
     settings = load(config, {("broker", "url"): ("--broker", broker)})
+    known = read_card(find_model(settings.imu.model)).labels
+    if label not in known:
+        near = difflib.get_close_matches(label, known, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"it knows {', '.join(known)}"
+        print(
+            f"the model knows no activity {label!r}, so `hard personalize` will not take it; {hint}",
+            file=sys.stderr,
+        )
     state = state_dir(settings)
     calibration = calibrations(state).get(device)
     folder = folder_of(state, device)
