@@ -75,7 +75,7 @@ def test_the_report_is_one_page_with_everything(data: Path, tmp_path: Path) -> N
         "Expected calibration error",
         "user 9",
         "turned, calibrated",
-        "trouser pocket",
+        "in a trouser pocket",
     ):
         assert what in page
     assert "http-equiv" not in page

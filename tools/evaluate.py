@@ -18,7 +18,7 @@ from hard.datasets import data_dir
 from hard.datasets.hapt import LABELS, official_windows
 from hard.model import Model, load_model
 from hard.types import HardError
-from tools import own, report, stream, unknown, worn
+from tools import own, pocket, report, stream, unknown, worn
 
 
 class ClassScore(msgspec.Struct, frozen=True):
@@ -112,9 +112,19 @@ def main() -> None:
     worn.add_arguments(kinds.add_parser("calibration", help="recordings turned at random, and calibrated"))
     own.add_arguments(kinds.add_parser("personal", help="heads for each of HAPT's test people"))
     unknown.add_arguments(kinds.add_parser("unknown", help="motions that no model was trained on"))
+    pocket.add_arguments(
+        kinds.add_parser("pocket", help="MotionSense's pockets, as they came and calibrated")
+    )
     report.add_arguments(kinds.add_parser("report", help="all models on one HTML page"))
     args = parser.parse_args()
-    others = {"stream": stream, "calibration": worn, "personal": own, "unknown": unknown, "report": report}
+    others = {
+        "stream": stream,
+        "calibration": worn,
+        "personal": own,
+        "pocket": pocket,
+        "unknown": unknown,
+        "report": report,
+    }
     if args.kind in others:
         others[args.kind].main(args)
         return

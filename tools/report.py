@@ -15,23 +15,16 @@ from numpy.typing import NDArray
 from rich.console import Console
 
 from hard.card import SensorCard, VideoCard, list_models, read_card
-from hard.datasets import cut, data_dir, features
+from hard.datasets import data_dir
 from hard.datasets.hapt import LABELS, TEST_USERS, official_windows, read_official, read_sessions
 from hard.model import Model, load_model
-from hard.recordings import read_recording
-from hard.types import F32, F64, HardError
+from hard.types import F32, HardError
 from tools import pictures
+from tools.pocket import evaluate_pocket
 from tools.worn import evaluate_worn
 
 BINS: Final = 15
 WEAK: Final = 0.95  # people below are named among the failures
-POCKET: Final = {
-    "wlk": "walking",
-    "ups": "walking_upstairs",
-    "dws": "walking_downstairs",
-    "sit": "sitting",
-    "std": "standing",
-}
 STYLE: Final = (
     "body{font:15px/1.45 sans-serif;max-width:60em;margin:2em auto;padding:0 1em;color:#222}"
     "table{border-collapse:collapse;margin:.6em 0}"
@@ -86,7 +79,11 @@ def look(model: Model, data: Path) -> Found:
         if people[user] < WEAK:
             worst[user] = mistakes(official.y[mine], said[mine])[0]
     worn = evaluate_worn(model, read_sessions(data, TEST_USERS), read_official(data, "test"))
-    elsewhere = dict(worn.accuracy) | pocket(model, data)
+    elsewhere = {f"phone {way}": share for way, share in worn.accuracy.items()}
+    pockets = evaluate_pocket(model, data)
+    if pockets is not None:
+        names = "in a trouser pocket (MotionSense, five activities)", "the same, calibrated"
+        elsewhere |= dict(zip(names, pockets.means, strict=True))
     return Found(confusion, reliability(p, official.y), people, worst, elsewhere)
 
 
@@ -96,18 +93,6 @@ def mistakes(y: NDArray[np.int64], said: NDArray[np.intp], most: int = 3) -> lis
     order = np.argsort(-counts, kind="stable")[:most]
     names = [label.replace("_", " ") for label in LABELS]
     return [f"{names[pairs[0, i]]} taken for {names[pairs[1, i]]} ({counts[i]} windows)" for i in order]
-
-
-def pocket(model: Model, data: Path) -> dict[str, float]:
-    """MotionSense's trouser pockets, the five activities that HAPT has too; empty without the data."""
-    w = model.card.windowing
-    right: list[F64] = []
-    for short, label in POCKET.items():
-        paths = sorted((data / "motionsense" / "A_DeviceMotion_data").glob(f"{short}_*/sub_*.csv*"))
-        for stream in features([read_recording(path) for path in paths], w) if paths else ():
-            x = cut(stream, range(0, len(stream) - w.window + 1, w.hop), w.window)
-            right.append((model.predict(x).argmax(axis=1) == LABELS.index(label)).astype(np.float64))
-    return {"MotionSense, a trouser pocket": float(np.concatenate(right).mean())} if right else {}
 
 
 def render(card: SensorCard | VideoCard, found: Found | None) -> str:
@@ -141,7 +126,7 @@ def _measured(found: Found) -> list[str]:
     failures += [
         f"user {u}: {100 * found.people[u]:.1f} % right; most often {text}" for u, text in found.worst.items()
     ]
-    failures += [f"phone {way}: {100 * share:.1f} % right" for way, share in found.elsewhere.items()]
+    failures += [f"{way}: {100 * share:.1f} % right" for way, share in found.elsewhere.items()]
     recall = (np.diag(c) / np.maximum(c.sum(axis=1), 1)).tolist()
     return [
         "<p>Measured on the official test windows:</p>" + _list(failures),
