@@ -94,8 +94,8 @@ def _right(model: Model, recording: Recording, label: str) -> list[bool]:
 
 def show(result: PocketScore, console: Console) -> None:
     console.print(
-        f"MotionSense, the phone in a trouser pocket: {result.users} people, of whom {result.refused} were refused "
-        "and stay as they came"
+        f"MotionSense, the phone in a trouser pocket: {result.users} people, of whom {result.refused} were "
+        "refused and stay as they came"
     )
     table = Table("activity", "as they came", "calibrated")
     for label, share in result.before.items():
