@@ -20,7 +20,7 @@ from hard.datasets.hapt import LABELS, TEST_USERS, official_windows, read_offici
 from hard.model import Model, load_model
 from hard.types import F32, HardError
 from tools import pictures
-from tools.pocket import evaluate_pocket
+from tools.elsewhere import evaluate_elsewhere
 from tools.worn import evaluate_worn
 
 BINS: Final = 15
@@ -80,7 +80,7 @@ def look(model: Model, data: Path) -> Found:
             worst[user] = mistakes(official.y[mine], said[mine])[0]
     worn = evaluate_worn(model, read_sessions(data, TEST_USERS), read_official(data, "test"))
     elsewhere = {f"phone {way}": share for way, share in worn.accuracy.items()}
-    pockets = evaluate_pocket(model, data)
+    pockets = evaluate_elsewhere(model, data)
     if pockets is not None:
         names = "in a trouser pocket (MotionSense, five activities)", "the same, calibrated"
         elsewhere |= dict(zip(names, pockets.means, strict=True))

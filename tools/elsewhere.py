@@ -35,7 +35,7 @@ WALK: Final = "wlk_7"
 _TRIAL: Final = re.compile(r"([a-z]+)_\d+/sub_(\d+)\.csv")
 
 
-class PocketScore(msgspec.Struct, frozen=True):
+class ElsewhereScore(msgspec.Struct, frozen=True):
     """Share of windows right, 0-1, by activity; every activity counts alike in the means."""
 
     users: int
@@ -48,7 +48,7 @@ class PocketScore(msgspec.Struct, frozen=True):
         return float(np.mean(list(self.before.values()))), float(np.mean(list(self.after.values())))
 
 
-def evaluate_pocket(model: Model, data: Path) -> PocketScore | None:
+def evaluate_elsewhere(model: Model, data: Path) -> ElsewhereScore | None:
     """None where MotionSense is absent."""
     trials: dict[int, dict[str, Recording]] = {}
     for path in sorted((data / "motionsense" / "A_DeviceMotion_data").glob("*/sub_*.csv*")):
@@ -72,7 +72,7 @@ def evaluate_pocket(model: Model, data: Path) -> PocketScore | None:
     if not trials:
         return None
     means = ({label: float(np.mean(v)) for label, v in shares.items() if v} for shares in (before, after))
-    return PocketScore(len(trials), refused, *means)
+    return ElsewhereScore(len(trials), refused, *means)
 
 
 def _calibrated(trials: dict[str, Recording]) -> np.ndarray:
@@ -92,7 +92,7 @@ def _right(model: Model, recording: Recording, label: str) -> list[bool]:
     return hits
 
 
-def show(result: PocketScore, console: Console) -> None:
+def show(result: ElsewhereScore, console: Console) -> None:
     console.print(
         f"MotionSense, the phone in a trouser pocket: {result.users} people, of whom {result.refused} were "
         "refused and stay as they came"
@@ -105,8 +105,8 @@ def show(result: PocketScore, console: Console) -> None:
 
 
 def main(args: argparse.Namespace) -> None:
-    """`tools/evaluate.py pocket`."""
-    result = evaluate_pocket(load_model(args.model), data_dir(args.data))
+    """`tools/evaluate.py elsewhere`."""
+    result = evaluate_elsewhere(load_model(args.model), data_dir(args.data))
     if result is None:
         raise HardError("no motionsense/A_DeviceMotion_data in the data folder")
     if args.json:
