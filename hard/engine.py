@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from hard.align import Aligner
 from hard.codecs import PayloadError, good_name
@@ -52,7 +52,9 @@ class Engine:
         *,
         tick_s: float = 0.02,
         max_age_s: float = 5.0,
+        refresh: Callable[[], None] = lambda: None,
     ) -> None:
+        """`refresh` is called about once a second, between ticks."""
         self._inbox = inbox
         self._router = router
         self._recognizer = recognizer
@@ -61,6 +63,7 @@ class Engine:
         self._counters = counters
         self._tick_s = tick_s
         self._max_age_s = max_age_s
+        self._refresh = refresh
         self._aligner = Aligner(counters)
         self._complaints = Sampled(log)
         self._names: set[str] = set()  # found good before
@@ -82,6 +85,7 @@ class Engine:
                 self.evict(started_s)
             if started_s - listen_s > LISTEN_EVERY_S:
                 listen_s = started_s
+                self._refresh()
                 self.listen(started_s)
             self.ticks += 1
             if messages:

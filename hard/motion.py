@@ -6,11 +6,13 @@ from collections.abc import Sequence
 from typing import Final
 
 from hard.broker import Broker
+from hard.config import state_dir
 from hard.engine import Engine
 from hard.handoff import Inbox
 from hard.history import History
 from hard.imu import Limits
 from hard.model import TorchScriptModel, load_model
+from hard.profiles import Profiles
 from hard.recognizer import Recognizer
 from hard.router import Router
 from hard.runtime import Runtime
@@ -52,9 +54,12 @@ class Motion:
         """Start the engine; it ends after the sources, when the inbox is empty."""
         o, e = self._settings.output, self._settings.engine
         history = History(Smoother(self._settings.smoothing), stale_s=o.stale_s, offline_s=o.offline_s)
+        profiles = Profiles(state_dir(self._settings))
+        profiles.refresh(self._recognizer.wear)
         engine = Engine(
             self._inbox, Router(self._codecs), self._recognizer, history, sinks, self._runtime.counters,
             tick_s=e.tick_ms / 1000, max_age_s=e.max_age_s,
+            refresh=lambda: profiles.refresh(self._recognizer.wear),
         )  # fmt: skip
         self._runtime.thread("engine", engine.run, self._inbox.wake)
         self._runtime.watch("engine", lambda: engine.ticks, STUCK_S)

@@ -21,6 +21,7 @@ class Motion(msgspec.Struct, frozen=True):
     gravity_g: list[float]  # length of the mean acceleration
     body_g: list[float]  # rms body acceleration
     gyro_rad_s: list[float]  # rms angular velocity
+    tilt_deg: list[float]  # angle between the mean accelerations of the window's halves
 
     def reason(self, i: int, known: MotionRange | None) -> str | None:
         """Why window i is like nothing the model was trained on; None where it is not."""
@@ -35,13 +36,24 @@ class Motion(msgspec.Struct, frozen=True):
             return f"more turning than the model knows: {self.gyro_rad_s[i]:.1f} rad/s"
         return None
 
+    def passing(self, i: int, known: MotionRange | None) -> str | None:
+        """Why window i shows somebody who changes posture; None where it does not."""
+        if known is None or known.max_tilt_deg is None or self.tilt_deg[i] <= known.max_tilt_deg:
+            return None
+        return f"between postures: up turned by {self.tilt_deg[i]:.0f} degrees"
+
 
 def measure(x: F32) -> Motion:
     """(N, window, 9) features -> their Motion."""
+    half = x.shape[1] // 2
+    a, b = x[:, :half, 6:9].mean(axis=1), x[:, half:, 6:9].mean(axis=1)  # (N, 3) each
+    size = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
+    cosine = np.clip((a * b).sum(axis=1) / np.maximum(size, 1e-9), -1.0, 1.0)
     return Motion(
-        gravity_g=np.linalg.norm(x[:, :, 6:9].mean(axis=1), axis=1).tolist(),
+        gravity_g=(np.linalg.norm(a + b, axis=1) / 2).tolist(),
         body_g=_rms(x[:, :, 0:3]),
         gyro_rad_s=_rms(x[:, :, 3:6]),
+        tilt_deg=np.degrees(np.arccos(cosine)).tolist(),
     )
 
 

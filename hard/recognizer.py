@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Sequence
 
+import msgspec
 import numpy as np
 from numpy.typing import ArrayLike
 
@@ -12,8 +14,12 @@ from hard.card import SensorCard
 from hard.imu import Imu, Limits
 from hard.model import Model, load_model
 from hard.novelty import measure
+from hard.personal import Adapter
+from hard.profiles import Head
 from hard.stats import Counters, Drop
-from hard.types import F32, UNKNOWN, Chunk, Prediction, Windows
+from hard.types import F32, F64, UNKNOWN, Chunk, Prediction, Windows
+
+log = logging.getLogger(__name__)
 
 
 class Recognizer:
@@ -44,6 +50,9 @@ class Recognizer:
         self._acc_model = acc_model
         self._full = Imu(self.model.card.windowing, self._limits, self.counters)
         self._acc: tuple[Imu, Model] | None = None
+        self._rotations: dict[str, F64] = {}
+        self._heads: dict[str, Head] = {}
+        self._adapters: dict[tuple[str, str], Adapter | None] = {}  # device and model's sha256
 
     def push(self, device: str, t: ArrayLike, samples: ArrayLike) -> Sequence[Prediction]:
         """Take consecutive samples of one device and return the predictions that they complete.
@@ -65,8 +74,29 @@ class Recognizer:
         self.feed([Chunk(device, at, values, time.monotonic(), gyro)])
         return self.step()
 
+    def wear(self, device: str, rotation: F64 | None = None, head: Head | None = None) -> None:
+        """From now on turn a device's samples, and adapt what the model says of it; None: do not.
+
+        rotation: (3, 3), the device's axes -> the models'; see gait.py. Its window starts anew.
+        """
+        self._adapters = {key: adapter for key, adapter in self._adapters.items() if key[0] != device}
+        self._rotations.pop(device, None)
+        self._heads.pop(device, None)
+        if rotation is not None:
+            self._rotations[device] = rotation
+        if head is not None:
+            self._heads[device] = head
+        if self._full.forget(device) or (self._acc and self._acc[0].forget(device)):
+            self.counters.add(Drop.GAP)
+
     def feed(self, chunks: Sequence[Chunk]) -> None:
         """Take chunks, in the order of each device's time, without recognising anything yet."""
+        if self._rotations:
+            worn = self._rotations
+            chunks = [turned(c, worn[c.device]) if c.device in worn else c for c in chunks]
+        self._push(chunks)
+
+    def _push(self, chunks: Sequence[Chunk]) -> None:
         bare = [chunk for chunk in chunks if not chunk.gyro]
         if not bare and self._acc is None:
             self._full.push_many(chunks)
@@ -75,7 +105,7 @@ class Recognizer:
         names = {chunk.device for chunk in full}
         if any(chunk.device in names for chunk in bare):  # a gyroscope that comes or goes at this moment
             for chunk in chunks:
-                self.feed([chunk])
+                self._push([chunk])
             return
         if self._acc is None:
             model = self._acc_model
@@ -94,7 +124,10 @@ class Recognizer:
         for imu, model in lanes:
             windows = imu.prepare(oldest_s)
             if windows is not None:
-                out += self._predictions(windows, model.card, model.predict(windows.x))
+                probabilities = model.predict(windows.x)
+                if self._heads:
+                    self._adapt(windows, model.card, probabilities)
+                out += self._predictions(windows, model.card, probabilities)
         return out
 
     def evict(self, now_s: float) -> list[str]:
@@ -104,6 +137,28 @@ class Recognizer:
     @property
     def devices(self) -> int:
         return len(self._full) + (len(self._acc[0]) if self._acc else 0)
+
+    def _adapt(self, w: Windows, card: SensorCard, probabilities: F32) -> None:
+        """Let the heads have their say, in place."""
+        for i, device in enumerate(w.devices):
+            adapter = self._adapter(device, card) if device in self._heads else None
+            if adapter is not None:
+                probabilities[i] = adapter.apply(probabilities[i : i + 1], w.x[i : i + 1])[0]
+
+    def _adapter(self, device: str, card: SensorCard) -> Adapter | None:
+        """A device's head for this model; None, with a line in the log, where it was made for another."""
+        key = device, card.sha256
+        if key not in self._adapters:
+            head = self._heads[device]
+            fits = head.sha256 == card.sha256 and set(head.labels) <= set(card.labels)
+            if not fits:
+                log.warning(
+                    "%s: its personal head was made for %s, sha256 %s..., and is not used with %s; "
+                    "`hard personalize %s` makes it anew",
+                    *(device, head.model, head.sha256[:12], card.name, device),
+                )
+            self._adapters[key] = Adapter(head, card.labels) if fits else None
+        return self._adapters[key]
 
     def _predictions(self, w: Windows, card: SensorCard, probabilities: F32) -> list[Prediction]:
         labels = card.labels
@@ -116,6 +171,8 @@ class Recognizer:
             reason = motion.reason(i, card.motion_range)
             if rate < self._min_rate_hz:
                 reason = f"rate {rate:.1f} Hz is below {self._min_rate_hz:g} Hz"
+            passing = motion.passing(i, card.motion_range) if reason is None else None
+            reason = reason or passing
             out.append(
                 Prediction(
                     device=device,
@@ -131,6 +188,14 @@ class Recognizer:
                     model_hash=card.sha256[:12],
                     reason=reason,
                     movement_g=motion.body_g[i],
+                    passing=passing is not None,
                 )
             )
         return out
+
+
+def turned(chunk: Chunk, rotation: F64) -> Chunk:
+    """The same samples in other axes; rotation: (3, 3)."""
+    with np.errstate(invalid="ignore"):  # infinities become NaN, and are dropped as such
+        samples = chunk.samples.reshape(-1, 2, 3) @ rotation.T.astype(np.float32)  # (n, 2, 3)
+    return msgspec.structs.replace(chunk, samples=samples.reshape(-1, 6))

@@ -56,7 +56,7 @@ class Smoother:
         A window that is `unknown` by itself says so with certainty, and nothing about the activities.
         """
         names = [*p.probabilities, UNKNOWN]
-        known = p.reason is None
+        known = p.reason is None or p.passing
         shares = [*p.probabilities.values(), 0.0] if known else [0.0] * len(p.probabilities) + [1.0]
         logs = [math.log(max(share, FLOOR)) for share in shares]
         state = self._states.get(p.device)

@@ -98,6 +98,7 @@ class MotionRange(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     max_body_g: float  # rms body acceleration
     max_gyro_rad_s: float  # rms angular velocity
+    max_tilt_deg: float | None = None  # between the mean accelerations of its two halves; None: no bound
 
 
 class Windows(msgspec.Struct, frozen=True):
@@ -128,6 +129,7 @@ class Prediction(msgspec.Struct, frozen=True):
     model_hash: str  # first 12 digits of its sha256
     reason: str | None = None
     movement_g: float = math.inf  # rms body acceleration of the window; infinite: not measured
+    passing: bool = False  # `unknown` between two postures: the steady label goes on by the probabilities
 
 
 class Label(msgspec.Struct, frozen=True):

@@ -42,7 +42,10 @@ def test_help_names_every_command(hard: Hard) -> None:
     ("arguments", "line"),
     [
         (["rnu"], "no command 'rnu'; did you mean 'run'?"),
-        (["xyz"], "no command 'xyz'; there is: check, classify, devices, models, replay, run, watch"),
+        (
+            ["xyz"],
+            "no command 'xyz'; there is: calibrate, check, classify, ",
+        ),
         (["run", "--brokr", "x"], "No such option '--brokr'"),
         (["run", "--brokr", "x"], "'--broker'"),
         (["run", "--source", "mqt"], "'mqt' is not one of 'mqtt', 'serial'"),

@@ -18,7 +18,17 @@ from hard.datasets import data_dir
 from hard.datasets.hapt import LABELS, official_windows
 from hard.model import Model, load_model
 from hard.types import HardError
-from tools import stream
+from tools import elsewhere, own, report, stream, unknown, worn
+
+OTHERS = {
+    "stream": (stream, "raw and steady labels on HAPT's test recordings"),
+    "calibration": (worn, "recordings turned at random, and calibrated"),
+    "elsewhere": (elsewhere, "MotionSense's pockets, as they came and calibrated"),
+    "personal": (own, "heads for each of HAPT's test people"),
+    "unknown": (unknown, "motions that no model was trained on"),
+    "report": (report, "all models on one HTML page"),
+}
+"""Kinds of measurement that are modules of their own, with functions `add_arguments` and `main`."""
 
 
 class ClassScore(msgspec.Struct, frozen=True):
@@ -108,10 +118,11 @@ def main() -> None:
     sensor.add_argument("--model", default="lstm-waist", help="name or folder (default: %(default)s)")
     sensor.add_argument("--data", type=Path, help="data folder (default: HARD_DATA, ../shared/data, data)")
     sensor.add_argument("--json", action="store_true", help="print one JSON object")
-    stream.add_arguments(kinds.add_parser("stream", help="raw and steady labels on HAPT's test recordings"))
+    for name, (module, text) in OTHERS.items():
+        module.add_arguments(kinds.add_parser(name, help=text))
     args = parser.parse_args()
-    if args.kind == "stream":
-        stream.main(args)
+    if args.kind in OTHERS:
+        OTHERS[args.kind][0].main(args)
         return
     result = evaluate(load_model(args.model), data_dir(args.data))
     if args.json:

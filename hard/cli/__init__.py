@@ -9,6 +9,7 @@ import click
 
 from hard import __version__
 from hard.cli.inspect import check, devices, models, watch
+from hard.cli.personal import calibrate, personalize, record
 from hard.cli.recordings import classify, replay
 from hard.cli.run import run
 from hard.types import HardError
@@ -55,5 +56,5 @@ def cli() -> None:
     """Real-time human activity recognition: phone motion and cameras in, activity labels out over MQTT."""
 
 
-for command in (run, replay, classify, watch, check, models, devices):
+for command in (run, replay, classify, watch, check, calibrate, record, personalize, models, devices):
     cli.add_command(command)

@@ -11,6 +11,7 @@ import click
 
 from hard.cli.options import broker_option, broker_url, config_option, json_line, load
 from hard.cli.video import classify_video, is_video
+from hard.config import state_dir
 from hard.types import HardError
 
 if TYPE_CHECKING:
@@ -57,13 +58,14 @@ def replay(
     metavar="OUT.mp4",
     help="Save a video with its labels.",
 )
+@click.option("--as", "device", metavar="DEVICE", help="With this device's calibration and personal head.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line, and nothing else on stdout.")
 @click.option("--acc-unit", type=click.Choice(["g", "m/s2"]), help="Of a plain CSV; default m/s2.")
 @click.option("--gyro-unit", type=click.Choice(["rad/s", "deg/s"]), help="Of a plain CSV; default rad/s.")
 @config_option
 def classify(
-    path: Path, model: str | None, annotate: Path | None, as_json: bool, acc_unit: str | None,
-    gyro_unit: str | None, config: Path | None,
+    path: Path, model: str | None, annotate: Path | None, device: str | None, as_json: bool,
+    acc_unit: str | None, gyro_unit: str | None, config: Path | None,
 ) -> int:  # fmt: skip
     """Label a recording or a video offline, through the daemon's own pipeline.
 
@@ -77,11 +79,15 @@ def classify(
     from hard.recordings import read_recording
 
     recording = read_recording(path, acc_unit, gyro_unit)
+    from hard.profiles import Profiles
     from hard.recognizer import Recognizer
     from hard.smoothing import Smoother
 
-    recognizer, smoother = Recognizer(model or "lstm-waist"), Smoother(load(config, {}).smoothing)
-    predictions = recognizer.push(recording.name, recording.t, recording.samples)
+    settings = load(config, {})
+    recognizer, smoother = Recognizer(model or "lstm-waist"), Smoother(settings.smoothing)
+    if device is not None:
+        Profiles(state_dir(settings)).refresh(recognizer.wear)
+    predictions = recognizer.push(device or recording.name, recording.t, recording.samples)
     try:
         for p in predictions:
             print((json_line if as_json else _text_line)(p, smoother.update(p)))

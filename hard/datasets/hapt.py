@@ -80,11 +80,23 @@ def official_windows(data: Path, split: str, windowing: Windowing) -> tuple[F32,
     return np.stack([by_exp[e][s : s + windowing.window] for e, s in rows]), official
 
 
+def read_transitions(data: Path) -> NDArray[np.int64]:
+    """Stretches between two postures: (k, 3) exp, first sample, one past the last."""
+    table = _labels(data / "hapt" / "RawData")
+    table = table[table[:, 2] > len(LABELS)]
+    return np.stack([table[:, 0], table[:, 3] - 1, table[:, 4]], axis=1)
+
+
 def _segments(raw: Path) -> NDArray[np.int64]:
     """Labelled stretches of the six activities: (k, 4) exp, label 0-5, first sample, one past the last."""
+    table = _labels(raw)
+    table = table[table[:, 2] <= len(LABELS)]
+    return np.stack([table[:, 0], table[:, 2] - 1, table[:, 3] - 1, table[:, 4]], axis=1)
+
+
+def _labels(raw: Path) -> NDArray[np.int64]:
+    """As published: (k, 5) exp, user, activity 1-12, first and last sample from 1."""
     path = next((p for p in (raw / "labels.txt", raw / "labels.txt.gz") if p.exists()), None)
     if path is None:
         raise HardError(f"{raw}/labels.txt: no such file; expected HAPT's RawData folder")
-    table = np.loadtxt(path, np.int64, ndmin=2)  # exp, user, activity, first and last sample from 1
-    table = table[table[:, 2] <= len(LABELS)]
-    return np.stack([table[:, 0], table[:, 2] - 1, table[:, 3] - 1, table[:, 4]], axis=1)
+    return np.loadtxt(path, np.int64, ndmin=2)

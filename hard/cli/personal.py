@@ -1,0 +1,129 @@
+"""Commands that make it one's own: hard calibrate, record and personalize."""
+
+from __future__ import annotations
+
+import difflib
+import sys
+from pathlib import Path
+
+import click
+
+from hard.cli.options import broker_option, broker_url, config_option, load
+from hard.config import state_dir
+from hard.types import HardError
+
+after_option = click.option(
+    "--after", "after_s", type=click.FloatRange(min=0), default=5.0, show_default=True, metavar="SECONDS",
+    help="Time to get ready, from the first sample on.",
+)  # fmt: skip
+
+
+@click.command()
+@click.argument("device", required=False)
+@click.option(
+    "--from", "recording", type=click.Path(path_type=Path), metavar="RECORDING",
+    help="A recording with a stand and a walk, instead of the live device.",
+)  # fmt: skip
+@click.option("--clear", is_flag=True, help="Take the device's samples as they come again.")
+@click.option("--list", "listing", is_flag=True, help="Say which devices are calibrated.")
+@after_option
+@broker_option
+@config_option
+def calibrate(
+    device: str | None, recording: Path | None, clear: bool, listing: bool, after_s: float,
+    broker: str | None, config: Path | None,
+) -> int:  # fmt: skip
+    """Learn which way DEVICE is worn: stand still for three seconds, then walk for ten.
+
+    Its samples are turned to the model's axes from then on, also after a restart.
+    """
+    from hard.profiles import calibrations
+
+    settings = load(config, {("broker", "url"): ("--broker", broker)})
+    shelf = calibrations(state_dir(settings))
+    if listing:
+        for c in shelf.all():
+            print(f"{c.device}: calibrated {c.made}, likeness of the walk {c.likeness:.2f}")
+        return 0
+    if device is None:
+        raise click.UsageError("missing DEVICE; its name is in `hard watch`")
+    if clear:
+        print(f"{device}: {'no longer calibrated' if shelf.remove(device) else 'was not calibrated'}")
+        return 0
+    from hard.calibrate import calibrate as guide
+    from hard.calibrate import keep
+
+    if recording is None:
+        return guide(settings, broker_url(settings), device, shelf, after_s)
+    from hard.recordings import read_recording
+
+    try:
+        return keep(read_recording(recording), device, shelf)
+    except HardError as e:
+        raise HardError(f"{recording}: {e}") from None
+
+
+@click.command()
+@click.option("--device", required=True, metavar="DEVICE", help="Its name in `hard watch`.")
+@click.option("--label", required=True, metavar="LABEL", help="What its person does: sitting, walking, ...")
+@click.option(
+    "--seconds", type=click.FloatRange(min=1), default=60.0, show_default=True, help="By the device's clock."
+)
+@after_option
+@broker_option
+@config_option
+def record(
+    device: str, label: str, seconds: float, after_s: float, broker: str | None, config: Path | None
+) -> int:
+    """Keep a live device's samples, with the name of what its person does.
+
+    `hard replay` and `hard classify` read the file; `hard personalize` learns from it.
+    """
+    from hard.card import find_model, read_card
+    from hard.profiles import calibrations
+    from hard.record import folder_of
+    from hard.record import record as keep
+
+    settings = load(config, {("broker", "url"): ("--broker", broker)})
+    known = read_card(find_model(settings.imu.model)).labels
+    if label not in known:
+        near = difflib.get_close_matches(label, known, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"it knows {', '.join(known)}"
+        print(
+            f"the model knows no activity {label!r}, so `hard personalize` will not take it; {hint}",
+            file=sys.stderr,
+        )
+    state = state_dir(settings)
+    calibration = calibrations(state).get(device)
+    folder = folder_of(state, device)
+    print(keep(settings, broker_url(settings), device, label, seconds, after_s, folder, calibration))
+    return 0
+
+
+@click.command()
+@click.argument("device")
+@click.option("--undo", is_flag=True, help="Remove the head: the model alone again.")
+@config_option
+def personalize(device: str, undo: bool, config: Path | None) -> int:
+    """Adapt the model to the person who wears DEVICE, from their recordings (`hard record`)."""
+    from hard.profiles import calibrations, heads
+
+    settings = load(config, {})
+    state = state_dir(settings)
+    shelf = heads(state)
+    if undo:
+        print(f"{device}: {'the model alone again' if shelf.remove(device) else 'had no personal head'}")
+        return 0
+    from hard.personalize import personalize as learn
+    from hard.record import folder_of
+
+    head = learn(device, folder_of(state, device), settings.imu, calibrations(state).get(device))
+    path = shelf.put(head)
+    print("recorded: " + ", ".join(f"{label} {s:g} s" for label, s in head.seconds.items()))
+    print(f"right on parts left out: {100 * head.before:.1f} %, with the head {100 * head.after:.1f} %")
+    if not head.calibrated:
+        print(
+            f"not calibrated: it fits the phone worn as it was; better with `hard calibrate {device}` first"
+        )
+    print(f"{device}: {head.model} with a head of its own, kept in {path}; --undo removes it")
+    return 0
