@@ -17,7 +17,7 @@ MODULES = sorted((ROOT / "hard").rglob("*.py"))
 LAYERS = [
     {"types"},
     {"stats"},
-    {"dsp", "codecs", "registry", "router", "handoff", "log", "recordings", "synthetic", "novelty"},
+    {"dsp", "codecs", "registry", "router", "handoff", "log", "recordings", "synthetic", "novelty", "frames"},
     {"settings", "card"},
     {"config"},
     {"smoothing", "history", "stream", "align", "address", "retained", "totals"},
@@ -33,7 +33,13 @@ LAYERS = [
 """An import may point to an earlier layer, or stay within its own; `hard` itself exports the Python door."""
 HOME = {
     "torch": {"hard/model.py", "hard/nets/"},
-    "cv2": {"hard/sources/webcam.py", "hard/video.py", "hard/overlay.py", "hard/sinks/display.py"},
+    "cv2": {
+        "hard/frames.py",
+        "hard/sources/webcam.py",
+        "hard/video.py",
+        "hard/overlay.py",
+        "hard/sinks/display.py",
+    },
     "paho": {"hard/broker.py", "hard/client.py"},
     "serial": {"hard/sources/serial.py"},
 }
