@@ -14,6 +14,7 @@ from tools.cutout import Person
 
 SPEED: Final = (0.7, 1.4)  # of the filmed motion
 HEIGHT: Final = (0.55, 1.7)  # of a person, in heights of the picture: beyond 1 the feet go first
+WIDTH: Final = (0.52, 1.1)  # of its own, for its height: a 16:9 picture is squeezed to 0.56 of its width
 AS_FILMED: Final = 0.25  # share of clips that keep the background they were filmed before
 
 GRAIN: Final = np.random.default_rng(0).standard_normal(1 << 20, np.float32)
@@ -56,7 +57,7 @@ def place(box: tuple[int, int, int, int], clip: Clip, rng: Rng) -> F32:
     left, top, right, bottom = box
     tall = rng.uniform(*HEIGHT) * size
     sy = tall / (bottom - top)
-    sx = sy * rng.uniform(0.68, 1.15) * rng.choice((-1, 1))
+    sx = sy * rng.uniform(*WIDTH) * rng.choice((-1, 1))
     lean = rng.normal(0, 0.05)
     a = np.array([[sx, -lean * sy], [lean * sx, sy]])
     wide = abs(sx) * (right - left)

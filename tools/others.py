@@ -29,13 +29,14 @@ class Studio:
         self.props, self.labels, self.clip, self.other = props, list(labels), clip, other
         self.rng = np.random.default_rng(seed)
         self._others = (
-            (0.30, self._other_film),
-            (0.14, self._statue),
+            (0.28, self._other_film),
+            (0.10, self._statue),
+            (0.12, self._unfinished),
             (0.10, self._passer_by),
-            (0.12, self._photograph),
-            (0.14, self._rubber),
+            (0.10, self._photograph),
+            (0.12, self._rubber),
             (0.12, self._thing),
-            (0.08, self._nobody),
+            (0.06, self._nobody),
         )
 
     def draw(self) -> tuple[U8, int]:
@@ -100,6 +101,21 @@ class Studio:
         return compose.film(
             compose.before(person, rows, self.background(), places, self.clip, self.rng), self.rng
         )
+
+    def _unfinished(self) -> U8:
+        """An arm goes up once, or an activity ends or begins in the last moment; or all is far too slow."""
+        rng, frames = self.rng, self.clip.frames
+        person, _ = self._person()
+        if rng.random() < 0.3:
+            rows = compose.moments(len(person.frames), self.clip, person.rate_hz, rng.uniform(0.02, 0.1), rng)
+        else:
+            rows = compose.moments(len(person.frames), self.clip, person.rate_hz, rng.uniform(0.7, 1.4), rng)
+            moving = int(rng.integers(2, round(0.35 * frames)))
+            start = int(rng.integers(0, frames - moving))
+            rows[:start] = rows[start]
+            rows[start + moving :] = rows[start + moving]
+        places = compose.place(person.box(), self.clip, rng)
+        return compose.film(compose.before(person, rows, self.background(), places, self.clip, rng), rng)
 
     def _passer_by(self) -> U8:
         """Somebody crosses the picture, comes nearer or goes away, without moving a limb."""

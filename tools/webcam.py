@@ -35,8 +35,8 @@ from tools.others import Props, Studio
 from tools.scores import Scores, scores
 from tools.video_score import Film, PartScore, films, score_films
 
-STEPS: Final = 900
-BATCH: Final = 48
+STEPS: Final = 1500
+BATCH: Final = 32
 LR: Final = 4e-3
 AVERAGE: Final = 0.995  # decay of the averaged weights, per step
 SMOOTHING: Final = 0.05
