@@ -29,9 +29,10 @@ from tools.webcam import CLIP, FOLDS, HELD_OUT, LABELS
 NAME: Final = "lrcn-webcam"
 SOURCES: Final = {
     "weizmann": "Weizmann, people left out",
-    "webcam_clips": "webcam clips, the shirt left out",
+    "webcam_clips": "webcam clips, each shirt left out twice",
     "clips": "clips of other things, left out; what is missing to 1 is wrongly labelled",
 }
+HELD: Final = {"weizmann": f"Weizmann, {HELD_OUT[0]}", "webcam_clips": f"webcam clips, {HELD_OUT[1]}"}
 UNITS: Final = {"clips": "whole clips", "windows": "windows of 20 frames"}
 
 
@@ -113,20 +114,18 @@ def new_card(net: WebcamLrcn, training: dict[str, str], figures: list[Figure]) -
 def figures(folder: Path) -> list[Figure]:
     """What the folds reached, and the checkpoint on what it has not seen, from the JSON beside it."""
     found = []
-    places = {
-        "folds.json": ("{}; all {} folds together", "python tools/train_video.py --preset webcam --folds"),
-        "held_out.json": (
-            "{} (these weights)",
-            "python tools/evaluate.py video --groups " + " ".join(HELD_OUT),
-        ),
+    commands = {
+        "folds.json": "python tools/train_video.py --preset webcam --folds",
+        "held_out.json": "python tools/evaluate.py video --groups " + " ".join(HELD_OUT),
     }
-    for name, (text, command) in places.items():
+    for name, command in commands.items():
         if not (folder / name).exists():
             raise HardError(f"{folder / name}: missing; {command} makes it")
         total = msgspec.json.decode((folder / name).read_bytes(), type=dict[str, Scores])
         for title, result in total.items():
             source, unit = title.split(", ")
-            data = f"{UNITS[unit]}: {text.format(SOURCES[source], len(FOLDS))}"
+            folds = f"{SOURCES[source]}; {len(FOLDS)} folds together"
+            data = f"{UNITS[unit]}: {folds if name == 'folds.json' else f'{HELD[source]}, these weights'}"
             found.append(Figure("accuracy", round(result.accuracy, 4), data, command, result.n))
     return found
 

@@ -141,12 +141,15 @@ def main() -> None:
     parser.add_argument("--test-groups", nargs="+", default=[], help="groups to test on, such as g21 s07 red")
     parser.add_argument("--augment", nargs="*", choices=KINDS, help="instead of the preset's own")
     parser.add_argument("--epochs", type=int, help="instead of the preset's own")
-    parser.add_argument("--steps", type=int, default=webcam.STEPS, help="of the webcam preset")
+    parser.add_argument(
+        "--steps", type=int, help=f"of webcam (default: {webcam.STEPS}, of a fold {webcam.FOLD_STEPS})"
+    )
     parser.add_argument("--folds", action="store_true", help="webcam: cross-validate, write no checkpoint")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", help="cpu or cuda (default: cuda where there is one)")
     parser.add_argument("--out", type=Path, help="where to write (default: build/PRESET)")
     args = parser.parse_args()
+    args.steps = args.steps or (webcam.FOLD_STEPS if args.folds else webcam.STEPS)
     args.out = args.out or Path("build") / args.preset
     args.out.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(1)

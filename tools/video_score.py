@@ -113,7 +113,7 @@ def parts_of(data: Path, groups: Sequence[str]) -> dict[str, list[Item]]:
     if groups:
         found = {name: [i for i in items if i.group in groups] for name, items in found.items()}
     elif own and (data / "clips").is_dir():
-        found["clips (all are other)"] = loose_videos(data / "clips", OTHER)
+        found["clips"] = loose_videos(data / "clips", OTHER)
     return found
 
 

@@ -35,7 +35,8 @@ from tools.others import Props, Studio
 from tools.scores import Scores, scores
 from tools.video_score import Film, PartScore, films, score_films
 
-STEPS: Final = 1500
+STEPS: Final = 1500  # of the shipped weights
+FOLD_STEPS: Final = 600  # of each fold's
 BATCH: Final = 32
 LR: Final = 4e-3
 AVERAGE: Final = 0.995  # decay of the averaged weights, per step
