@@ -46,6 +46,7 @@ def fit(
     weights: Tensor,
     progress: Progress,
     name: str,
+    bfloat16: bool = False,
 ) -> History:
     """Train in place by Adam; on return the network has the weights of its lowest validation loss.
 
@@ -63,8 +64,9 @@ def fit(
         loss_sum, right, seen = 0.0, 0, 0
         for x, y in train():
             x, y = x.to(device), y.to(device)
-            logits = net(x)
-            loss = F.cross_entropy(logits, y, weights, label_smoothing=schedule.smoothing)
+            with torch.autocast(device.type, torch.bfloat16, enabled=bfloat16):
+                logits = net(x)
+                loss = F.cross_entropy(logits, y, weights, label_smoothing=schedule.smoothing)
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()

@@ -102,6 +102,8 @@ def tables(
             table.add_column(title, justify="right")
     for i, label in enumerate(labels):
         c = classes[label]
+        if not c.n:  # its column shows what was taken for it
+            continue
         name = f"{i + 1} {label}"
         scored.add_row(name, f"{c.precision:.3f}", f"{c.recall:.3f}", f"{c.f1:.3f}", f"{c.n:,}")
         confusion.add_row(name, *(str(n) if n else "." for n in matrix[i]))

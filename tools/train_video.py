@@ -63,6 +63,7 @@ def train_fixed(args: argparse.Namespace, console: Console) -> None:
             class_weights(train.y, len(labels)),
             progress,
             args.preset,
+            args.bfloat16,
         )
     said = decide(net, test, preset)
     several = sorted(set(test.sources.tolist())) if len(set(test.sources.tolist())) > 1 else []
@@ -145,6 +146,7 @@ def main() -> None:
         "--steps", type=int, help=f"of webcam (default: {webcam.STEPS}, of a fold {webcam.FOLD_STEPS})"
     )
     parser.add_argument("--folds", action="store_true", help="webcam: cross-validate, write no checkpoint")
+    parser.add_argument("--bfloat16", action="store_true", help="half the time on CPUs that know it")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", help="cpu or cuda (default: cuda where there is one)")
     parser.add_argument("--out", type=Path, help="where to write (default: build/PRESET)")
