@@ -13,7 +13,7 @@ from hard.types import F32, U8, Clip
 from tools.cutout import Person
 
 SPEED: Final = (0.7, 1.4)  # of the filmed motion
-HEIGHT: Final = (0.55, 1.7)  # of a person, in heights of the picture: beyond 1 the feet go first
+HEIGHT: Final = (0.45, 2.0)  # of a person, in heights of the picture: beyond 1 the feet go first
 WIDTH: Final = (0.52, 1.1)  # of its own, for its height: a 16:9 picture is squeezed to 0.56 of its width
 AS_FILMED: Final = 0.25  # share of clips that keep the background they were filmed before
 
@@ -82,7 +82,8 @@ def tint(frames: U8, rng: Rng, strength: float) -> F32:
 def film(scene: F32, rng: Rng) -> U8:
     """What a webcam makes of a scene (n, size, size, 3): light, flicker, blur, noise, compression."""
     n = len(scene)
-    gain = np.exp(rng.normal(0, 0.2)) * np.exp(rng.normal(0, 0.08, 3))
+    gain = np.exp(rng.uniform(-1.5, 0.3) if rng.random() < 0.25 else rng.normal(0, 0.2))
+    gain = gain * np.exp(rng.normal(0, 0.08, 3))
     flicker = 1 + rng.choice((0.0, 0.01, 0.03)) * rng.normal(0, 1, (n, 1, 1, 1))
     x = scene * (gain * flicker).astype(np.float32)
     x += np.float32(rng.normal(0, 15))
