@@ -27,6 +27,7 @@ class Schedule(msgspec.Struct, frozen=True):
     one_cycle: bool = False  # the rate rises and falls; else it is constant
     weight_decay: float = 0.0
     smoothing: float = 0.0
+    mix: bool = False  # parts of images from others, as CutMix does (Yun et al. 2019, arXiv 1905.04899)
 
 
 class History(msgspec.Struct):
@@ -64,9 +65,14 @@ def fit(
         loss_sum, right, seen = 0.0, 0, 0
         for x, y in train():
             x, y = x.to(device), y.to(device)
+            x, other, share = cut_mix(x, y) if schedule.mix else (x, y, 1.0)
             with torch.autocast(device.type, torch.bfloat16, enabled=bfloat16):
                 logits = net(x)
-                loss = F.cross_entropy(logits, y, weights, label_smoothing=schedule.smoothing)
+                parts = [
+                    F.cross_entropy(logits, k, weights, label_smoothing=schedule.smoothing)
+                    for k in (y, other)
+                ]
+                loss = share * parts[0] + (1 - share) * parts[1]
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
@@ -94,6 +100,19 @@ def fit(
             break
     net.load_state_dict(kept)
     return history
+
+
+def cut_mix(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, float]:
+    """Images (..., h, w) with a rectangle each from another, the labels of the others, and the own share."""
+    h, w = x.shape[-2:]
+    edge = (1 - float(torch.rand(()))) ** 0.5
+    tall, wide = int(h * edge), int(w * edge)
+    top = int(torch.randint(h - tall + 1, ()))
+    left = int(torch.randint(w - wide + 1, ()))
+    order = torch.randperm(len(x), device=x.device)
+    mixed = x.clone()
+    mixed[..., top : top + tall, left : left + wide] = x[order][..., top : top + tall, left : left + wide]
+    return mixed, y[order], 1 - tall * wide / (h * w)
 
 
 def predict(net: nn.Module, batches: Batches) -> tuple[Tensor, Tensor]:

@@ -14,6 +14,7 @@ from hard.nets.frame_cnn import FrameCnn
 from hard.nets.lrcn import Lrcn
 from hard.nets.residual import Residual
 from tools.fit import Schedule
+from tools.pretrained import Pretrained
 
 
 class VideoPreset(msgspec.Struct, frozen=True):
@@ -46,7 +47,17 @@ PRESETS: Final = {
         Residual,
         1,
         64,
-        Schedule(epochs=60, batch=64, lr=4e-3, one_cycle=True, weight_decay=0.05, smoothing=0.1),
+        Schedule(epochs=60, batch=64, lr=4e-3, one_cycle=True, weight_decay=0.05, smoothing=0.1, mix=True),
+        by_frame=True,
+        augmentation=("flip", "rotation", "brightness", "crop"),
+        test=0.2,
+        validation=0.1,
+    ),
+    "stills-pretrained": VideoPreset(
+        Pretrained,
+        1,
+        128,
+        Schedule(epochs=5, batch=32, lr=1e-3, one_cycle=True, weight_decay=0.02, smoothing=0.1),
         by_frame=True,
         augmentation=("flip", "rotation", "brightness", "crop"),
         test=0.2,
