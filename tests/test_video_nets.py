@@ -106,3 +106,16 @@ def test_what_does_not_move_is_not_seen(net: WebcamLrcn) -> None:
     with torch.no_grad():
         a, b = net(still.contiguous())
     torch.testing.assert_close(a, b, atol=1e-4, rtol=0)
+
+
+def test_a_clip_where_nothing_moves_at_all_does_not_spoil_the_weights() -> None:
+    """The size of no motion has a finite slope: one such clip once made every weight NaN."""
+    net = WebcamLrcn(7)
+    net(torch.zeros(2, 20, 64, 64, 3, dtype=torch.uint8)).sum().backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in net.parameters())
+
+
+def test_a_dim_person_is_seen_as_a_bright_one_is(net: WebcamLrcn) -> None:
+    e = torch.rand(1, 20, 16 * 16 * 12)
+    with torch.no_grad():
+        torch.testing.assert_close(net.logits(e), net.logits(0.5 * e), atol=0.05, rtol=0)

@@ -13,7 +13,7 @@ from hard.types import F32, U8, Clip
 from tools.cutout import Person
 
 SPEED: Final = (0.7, 1.4)  # of the filmed motion
-HEIGHT: Final = (0.45, 2.0)  # of a person, in heights of the picture: beyond 1 the feet go first
+HEIGHT: Final = (0.5, 1.8)  # of a person, in heights of the picture: beyond 1 the feet go first
 WIDTH: Final = (0.52, 1.1)  # of its own, for its height: a 16:9 picture is squeezed to 0.56 of its width
 AS_FILMED: Final = 0.25  # share of clips that keep the background they were filmed before
 
@@ -75,14 +75,17 @@ def tint(frames: U8, rng: Rng, strength: float) -> F32:
     """The same things in other colours and another light, the same in every frame."""
     gain = np.exp(rng.normal(0, strength, 3)) * np.exp(rng.normal(0, strength))
     order = rng.permutation(3) if rng.random() < 0.3 else np.arange(3)
-    out = frames[..., order].astype(np.float32) * gain.astype(np.float32)
+    out = frames[..., order].astype(np.float32)
+    if rng.random() < 0.15:
+        out = 255 - out
+    out *= gain.astype(np.float32)
     return np.asarray(out + rng.normal(0, 60 * strength), np.float32)
 
 
 def film(scene: F32, rng: Rng) -> U8:
     """What a webcam makes of a scene (n, size, size, 3): light, flicker, blur, noise, compression."""
     n = len(scene)
-    gain = np.exp(rng.uniform(-1.5, 0.3) if rng.random() < 0.25 else rng.normal(0, 0.2))
+    gain = np.exp(rng.uniform(-1.5, 0.3) if rng.random() < 0.15 else rng.normal(0, 0.2))
     gain = gain * np.exp(rng.normal(0, 0.08, 3))
     flicker = 1 + rng.choice((0.0, 0.01, 0.03)) * rng.normal(0, 1, (n, 1, 1, 1))
     x = scene * (gain * flicker).astype(np.float32)
@@ -127,7 +130,7 @@ def before(person: Person, rows: NDArray[np.int64], background: U8, places: F32,
     shaken = shake(clip.frames, rng)
     moved[:, :, 2] += shaken
     matte = warp(person.matte[rows], moved, clip.size, cv2.BORDER_CONSTANT)[..., None] / np.float32(255)
-    body = tint(warp(person.frames[rows], moved, clip.size, cv2.BORDER_REPLICATE), rng, 0.17)
+    body = tint(warp(person.frames[rows], moved, clip.size, cv2.BORDER_REPLICATE), rng, 0.2)
     behind = scenery(background, shaken, clip, rng)
     return np.asarray(body * matte + behind * (1 - matte), np.float32)
 
@@ -171,9 +174,9 @@ def gradient(size: int, rng: Rng) -> U8:
     return np.clip(cv2.resize(corners, (size, size), interpolation=int(smooth)), 0, 255).astype(np.uint8)
 
 
-def balanced(people: Sequence[Person], rng: Rng) -> Person:
-    """One of them, every label as likely as every other."""
-    labels = sorted({p.label for p in people})
-    label = labels[rng.integers(len(labels))]
+def cast(people: Sequence[Person], rng: Rng) -> Person:
+    """One of them: every clip of a label as likely as another, a label by the root of its number of clips."""
+    labels, counts = np.unique([p.label for p in people], return_counts=True)
+    label = rng.choice(labels, p=np.sqrt(counts) / np.sqrt(counts).sum())
     own = [p for p in people if p.label == label]
     return own[rng.integers(len(own))]

@@ -29,7 +29,7 @@ from tools.webcam import CLIP, FOLDS, HELD_OUT, LABELS
 NAME: Final = "lrcn-webcam"
 SOURCES: Final = {
     "weizmann": "Weizmann, people left out",
-    "webcam_clips": "webcam clips, each shirt left out twice",
+    "webcam_clips": "webcam clips, the shirt left out",
     "clips": "clips of other things, left out; what is missing to 1 is wrongly labelled",
 }
 HELD: Final = {"weizmann": f"Weizmann, {HELD_OUT[0]}", "webcam_clips": f"webcam clips, {HELD_OUT[1]}"}

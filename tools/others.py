@@ -30,8 +30,8 @@ class Studio:
         self.rng = np.random.default_rng(seed)
         self._others = (
             (0.28, self._other_film),
-            (0.10, self._statue),
-            (0.12, self._unfinished),
+            (0.12, self._statue),
+            (0.08, self._unfinished),
             (0.10, self._passer_by),
             (0.10, self._photograph),
             (0.12, self._rubber),
@@ -46,7 +46,7 @@ class Studio:
             chances = np.array([chance for chance, _ in self._others])
             kind = int(rng.choice(len(chances), p=chances / chances.sum()))
             return self._others[kind][1](), len(self.labels) - 1
-        person = compose.balanced(self.props.people, rng)
+        person = compose.cast(self.props.people, rng)
         return compose.acting(person, self.background(), self.clip, rng), self.labels.index(person.label)
 
     def batch(self, n: int) -> tuple[U8, list[int]]:
@@ -107,10 +107,10 @@ class Studio:
         rng, frames = self.rng, self.clip.frames
         person, _ = self._person()
         if rng.random() < 0.3:
-            rows = compose.moments(len(person.frames), self.clip, person.rate_hz, rng.uniform(0.02, 0.1), rng)
+            rows = compose.moments(len(person.frames), self.clip, person.rate_hz, rng.uniform(0.0, 0.08), rng)
         else:
             rows = compose.moments(len(person.frames), self.clip, person.rate_hz, rng.uniform(0.7, 1.4), rng)
-            moving = int(rng.integers(2, round(0.35 * frames)))
+            moving = int(rng.integers(2, round(0.3 * frames)))
             start = int(rng.integers(0, frames - moving))
             rows[:start] = rows[start]
             rows[start + moving :] = rows[start + moving]

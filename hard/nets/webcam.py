@@ -1,15 +1,19 @@
 """An LRCN that sees motion and not the room: it never looks at what stays the same throughout a clip."""
 
 # No `from __future__ import annotations`: TorchScript cannot read a class's annotations as text.
+from typing import Final
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+FAINT: Final = 0.05  # motion far below it, such as a still camera's noise, stays small
 
 
 class WebcamLrcn(nn.Module):
     """Clips (N, T, 64, 64, 3) uint8 RGB -> logits (N, labels), in two steps.
 
-    `encode` makes of each frame a map of 16 x 16 cells; `describe` takes from every map the clip's mean, adds
+    `encode` makes of each frame a map of 16 x 16 cells; `logits` takes from every map the clip's mean, adds
     the change since the frame before, and runs convolutions and an LSTM over what is left.
     """
 
@@ -18,6 +22,7 @@ class WebcamLrcn(nn.Module):
     ) -> None:
         super().__init__()
         self.depth = depth
+        self.faint = FAINT
         self.conv1 = nn.Conv2d(3, depth, 5, stride=2, padding=2, bias=False)
         self.norm1 = nn.BatchNorm2d(depth)
         self.conv2 = nn.Conv2d(depth, depth, 3, stride=2, padding=1, bias=False)
@@ -52,6 +57,8 @@ class WebcamLrcn(nn.Module):
         change = embeddings[:, 1:] - embeddings[:, :-1]
         change = torch.cat([change[:, :1], change], dim=1)
         moving = embeddings - embeddings.mean(dim=1, keepdim=True)
+        size = (moving.square().mean(dim=(1, 2), keepdim=True) + self.faint * self.faint).sqrt()
+        moving, change = moving / size, change / size  # small or dim people count as much
         maps = [y.view(n * t, 16, 16, self.depth) for y in (moving, change)]
         x = torch.cat(maps, dim=3).permute(0, 3, 1, 2)  # (NT, 2 depth, 16, 16)
         x = F.relu(self.norm3(self.conv3(x)))  # (NT, width, 8, 8)
