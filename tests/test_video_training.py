@@ -19,7 +19,7 @@ from test_video_data import write_video
 from tools import webcam
 from tools.clips import Example, batches, divide, examples, read
 from tools.compose import moments
-from tools.cutout import Person, before_a_wall, before_one_camera
+from tools.cutout import Person, before_a_wall, before_one_camera, bounds
 from tools.fit import Schedule, class_weights, fit, predict
 from tools.others import Props, Studio
 from tools.scores import scores
@@ -36,7 +36,7 @@ def person(label: str, group: str, seed: int = 0) -> Person:
         y = int(24 + 10 * np.sin(k * rng.uniform(0.4, 0.5)))
         for part in (np.s_[14:46, 20:28], np.s_[y : y + 4, 28:40]):
             frames[k][part], matte[k][part] = 40, 255
-    return Person(label, group, frames, matte, frames[0] * 0 + 200, 25.0)
+    return Person(label, group, frames, matte, frames[0] * 0 + 200, 25.0, bounds(matte))
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hard.types import F32, U8, Clip
-from tools.cutout import Person
+from tools.cutout import Box, Person
 
 SPEED: Final = (0.7, 1.4)  # of the filmed motion
 HEIGHT: Final = (0.5, 1.8)  # of a person, in heights of the picture: beyond 1 the feet go first
@@ -51,7 +51,7 @@ def wander(n: int, reach: float, rng: Rng) -> F32:
     return np.asarray(reach * way, np.float32)
 
 
-def place(box: tuple[int, int, int, int], clip: Clip, rng: Rng) -> F32:
+def place(box: Box, clip: Clip, rng: Rng) -> F32:
     """Matrices (frames, 2, 3) that draw what is in the box somewhere: any size, side and lean."""
     size = clip.size
     left, top, right, bottom = box
@@ -120,8 +120,8 @@ def acting(person: Person, background: U8, clip: Clip, rng: Rng) -> U8:
     """A person does what the clip shows, somewhere else: (frames, size, size, 3) uint8 RGB."""
     rows = moments(len(person.frames), clip, person.rate_hz, rng.uniform(*SPEED), rng)
     if rng.random() < AS_FILMED:
-        return film(reframed(person.frames[rows], person.box(), clip, rng), rng)
-    return film(before(person, rows, background, place(person.box(), clip, rng), clip, rng), rng)
+        return film(reframed(person.frames[rows], person.box, clip, rng), rng)
+    return film(before(person, rows, background, place(person.box, clip, rng), clip, rng), rng)
 
 
 def before(person: Person, rows: NDArray[np.int64], background: U8, places: F32, clip: Clip, rng: Rng) -> F32:
@@ -151,7 +151,7 @@ def scenery(background: U8, shaken: F32, clip: Clip, rng: Rng) -> F32:
     return tint(warp(frames, places, clip.size, cv2.BORDER_REFLECT_101), rng, 0.15)
 
 
-def reframed(frames: U8, box: tuple[int, int, int, int], clip: Clip, rng: Rng) -> F32:
+def reframed(frames: U8, box: Box, clip: Clip, rng: Rng) -> F32:
     """The film as it was shot, cropped and mirrored at random, its person within the picture."""
     h, w = frames.shape[1:3]
     left, top, right, bottom = box

@@ -17,6 +17,9 @@ SOFT: Final = (14.0, 40.0)  # difference from the background, in grey levels, th
 HEIGHT: Final = 96  # a cut-out clip's frames are this high, if they were higher
 
 
+Box = tuple[int, int, int, int]  # left, top, right, bottom, pixels
+
+
 class Person(msgspec.Struct, frozen=True):
     """One clip with its matte; nobody writes to the arrays."""
 
@@ -26,12 +29,16 @@ class Person(msgspec.Struct, frozen=True):
     matte: U8  # (n, h, w) 0: background, 255: person
     background: U8  # (h, w, 3) RGB, where the person was not
     rate_hz: float
+    box: Box  # of all that the person ever covers
 
-    def box(self) -> tuple[int, int, int, int]:
-        """Left, top, right, bottom of all that the person ever covers, pixels."""
-        covered = (self.matte > 127).mean(axis=0) > 0.02  # less than that are slips of the matte
-        columns, rows = np.flatnonzero(covered.any(axis=0)), np.flatnonzero(covered.any(axis=1))
-        return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
+
+def bounds(matte: U8) -> Box:
+    """What a matte (n, h, w) covers at any time; the whole picture where it covers nothing."""
+    covered = (matte > 127).mean(axis=0) > 0.02  # less than that are slips of the matte
+    columns, rows = np.flatnonzero(covered.any(axis=0)), np.flatnonzero(covered.any(axis=1))
+    if not len(columns):
+        return 0, 0, matte.shape[2], matte.shape[1]
+    return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
 
 
 def before_a_wall(items: Sequence[Item]) -> list[Person]:
@@ -68,7 +75,8 @@ def _shrink(frame: U8) -> U8:
 
 def _cut(item: Item, frames: U8, background: F32, rate_hz: float) -> Person:
     matte = np.stack([_matte(frame, background) for frame in frames])
-    return Person(item.label, item.group, frames, matte, background.astype(np.uint8), rate_hz)
+    scene = background.astype(np.uint8)
+    return Person(item.label, item.group, frames, matte, scene, rate_hz, bounds(matte))
 
 
 def _matte(frame: U8, background: F32) -> U8:

@@ -95,7 +95,7 @@ class Studio:
     def _statue(self) -> U8:
         """Somebody stands there and sways a little, or just froze in the middle of an activity."""
         person, row = self._person()
-        places = compose.place(person.box(), self.clip, self.rng)
+        places = compose.place(person.box, self.clip, self.rng)
         places[:, :, 2] += compose.wander(self.clip.frames, self.rng.choice((0.0, 0.15, 0.6)), self.rng)
         rows = np.full(self.clip.frames, row)
         return compose.film(
@@ -114,14 +114,14 @@ class Studio:
             start = int(rng.integers(0, frames - moving))
             rows[:start] = rows[start]
             rows[start + moving :] = rows[start + moving]
-        places = compose.place(person.box(), self.clip, rng)
+        places = compose.place(person.box, self.clip, rng)
         return compose.film(compose.before(person, rows, self.background(), places, self.clip, rng), rng)
 
     def _passer_by(self) -> U8:
         """Somebody crosses the picture, comes nearer or goes away, without moving a limb."""
         rng, clip = self.rng, self.clip
         person, row = self._person()
-        places = compose.place(person.box(), clip, rng)
+        places = compose.place(person.box, clip, rng)
         t = np.linspace(-0.5, 0.5, clip.frames, dtype=np.float32)[:, None]
         grow = np.exp(rng.normal(0, 0.4) * t)[:, None]
         middle = np.float32(clip.size / 2)
@@ -176,7 +176,7 @@ class Studio:
         size = clip.size
         if rng.random() < 0.5:
             person, row = self._person()
-            places = compose.place(person.box(), clip, rng)
+            places = compose.place(person.box, clip, rng)
             scene = compose.before(person, np.full(clip.frames, row), self.background(), places, clip, rng)
         else:
             scene = np.repeat(
