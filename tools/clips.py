@@ -109,6 +109,8 @@ def batches(
         rng.shuffle(rows)
     for start in range(0, len(rows), preset.schedule.batch):
         some = rows[start : start + preset.schedule.batch]
+        if rng is not None and len(some) == 1:
+            return  # a batch norm finds no variance in one example
         clips = data.clips
         if preset.by_frame:
             own, frame = np.divmod(some, data.clips.shape[1])
