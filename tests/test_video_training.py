@@ -131,7 +131,9 @@ def test_what_a_fold_leaves_out_is_not_in_its_training(props: Props) -> None:
 
 def test_webcam_training_repeats_itself_and_moves_the_weights(props: Props) -> None:
     with Progress(disable=True) as progress:
-        a, b = (webcam.train(props, 2, 7, progress, "test").state_dict() for _ in range(2))
+        a, b = (
+            webcam.train(props, 2, 7, torch.device("cpu"), progress, "test").state_dict() for _ in range(2)
+        )
     assert all(torch.equal(a[name], b[name]) for name in a)
     torch.manual_seed(7)
     fresh = webcam.WebcamLrcn(len(LABELS)).state_dict()

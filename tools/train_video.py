@@ -50,7 +50,7 @@ def train_fixed(args: argparse.Namespace, console: Console) -> None:
     console.print(
         f"{len(labels)} classes; {', '.join(str(len(p)) for p in parts)} clips to train, validate, test"
     )
-    device = torch.device(args.device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    device = device_of(args)
     net = preset.build(len(labels)).to(device)
     rng = np.random.default_rng(args.seed)
     with Progress(console=console) as progress:
@@ -86,6 +86,10 @@ def train_fixed(args: argparse.Namespace, console: Console) -> None:
         console.print(f"{source}: {100 * part.accuracy:.1f} % of {part.n}")
 
 
+def device_of(args: argparse.Namespace) -> torch.device:
+    return torch.device(args.device or ("cuda" if torch.cuda.is_available() else "cpu"))
+
+
 def decide(
     net: torch.nn.Module, test: ClipSet, preset: VideoPreset
 ) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
@@ -98,19 +102,23 @@ def decide(
 
 def train_webcam(args: argparse.Namespace, console: Console) -> None:
     """Train on everything but HELD_OUT, or one network a fold."""
-    data = data_dir(args.data)
+    data, device = data_dir(args.data), device_of(args)
     with Progress(console=console) as progress:
         sources = webcam.read_sources(data, progress)
         shown = webcam.test_films(data)
         if not args.folds:
-            net = webcam.train(sources.props(webcam.HELD_OUT), args.steps, args.seed, progress, "webcam")
+            net = webcam.train(
+                sources.props(webcam.HELD_OUT), args.steps, args.seed, device, progress, "webcam"
+            )
             saved = {"preset": "webcam", "seed": args.seed, "steps": args.steps, "weights": net.state_dict()}
             torch.save(saved, args.out / "checkpoint.pt")
             found = [webcam.score_held_out(net, shown, webcam.HELD_OUT)]
         else:
             found = []
             for k, without in enumerate(webcam.FOLDS):
-                net = webcam.train(sources.props(without), args.steps, args.seed, progress, f"fold {k}")
+                net = webcam.train(
+                    sources.props(without), args.steps, args.seed, device, progress, f"fold {k}"
+                )
                 found.append(webcam.score_held_out(net, shown, without))
                 for source, part in found[-1].items():
                     progress.print(

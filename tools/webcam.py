@@ -73,11 +73,13 @@ class Stock:
         return torch.from_numpy(np.stack([clip for clip, _ in chosen])), labels
 
 
-def train(props: Props, steps: int, seed: int, progress: Progress, name: str) -> WebcamLrcn:
-    """Train on `steps` batches of clips that nobody sees twice; returns the averaged weights."""
+def train(
+    props: Props, steps: int, seed: int, device: torch.device, progress: Progress, name: str
+) -> WebcamLrcn:
+    """Train on `steps` batches of clips, composed meanwhile; returns the averaged weights, on the CPU."""
     torch.manual_seed(seed)
     stock = Stock(Studio(props, LABELS, CLIP, OTHER_SHARE, seed), seed)
-    net = WebcamLrcn(len(LABELS)).train()
+    net = WebcamLrcn(len(LABELS)).train().to(device)
     averaged = AveragedModel(net, multi_avg_fn=get_ema_multi_avg_fn(AVERAGE), use_buffers=True)  # type: ignore[no-untyped-call]
     optimizer = torch.optim.AdamW(net.parameters(), LR, weight_decay=0.02)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LR, steps, pct_start=0.15)
@@ -85,8 +87,9 @@ def train(props: Props, steps: int, seed: int, progress: Progress, name: str) ->
     running = 2.0
     for _ in range(steps):
         clips, labels = stock.batch(BATCH)
-        with torch.autocast("cpu", torch.bfloat16):
-            loss = F.cross_entropy(net(clips), labels, label_smoothing=SMOOTHING)
+        with torch.autocast(device.type, torch.bfloat16):
+            logits = net(clips.to(device))
+            loss = F.cross_entropy(logits, labels.to(device), label_smoothing=SMOOTHING)
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
@@ -97,7 +100,7 @@ def train(props: Props, steps: int, seed: int, progress: Progress, name: str) ->
         progress.update(task, advance=1, description=f"{name} loss {running:.3f}")
     found = averaged.module
     assert isinstance(found, WebcamLrcn)
-    return found.eval()
+    return found.cpu().eval()
 
 
 class Sources(msgspec.Struct, frozen=True):
