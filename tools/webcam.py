@@ -35,7 +35,7 @@ from tools.others import Props, Studio
 from tools.scores import Scores, scores
 from tools.video_score import Film, PartScore, films, score_films
 
-STEPS: Final = 1800  # of the shipped weights
+STEPS: Final = 1500  # of the shipped weights
 FOLD_STEPS: Final = 1400  # of each fold's
 BATCH: Final = 24
 LR: Final = 4e-3
