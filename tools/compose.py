@@ -34,10 +34,10 @@ def moments(n: int, clip: Clip, rate_hz: float, speed: float, rng: Rng) -> NDArr
     return np.rint(np.minimum(t, period - t)).astype(np.int64)
 
 
-def warp(frames: U8, places: F32, size: int, border: int, interpolation: int = cv2.INTER_LINEAR) -> U8:
+def warp(frames: U8, places: F32, size: int, border: int) -> U8:
     """Frames (n, h, w[, 3]) drawn into (n, size, size[, 3]), each by its own matrix of `places` (n, 2, 3)."""
     drawn = [
-        cv2.warpAffine(f, m, (size, size), flags=interpolation, borderMode=border)
+        cv2.warpAffine(f, m, (size, size), flags=cv2.INTER_LINEAR, borderMode=border)
         for f, m in zip(frames, places, strict=True)
     ]
     return np.asarray(np.stack(drawn), np.uint8)
@@ -63,9 +63,10 @@ def place(box: Box, clip: Clip, rng: Rng) -> F32:
     wide = abs(sx) * (right - left)
     room = max(size - wide, 0.3 * wide)
     x = size / 2 + rng.uniform(-0.5, 0.5) * room
-    y = size / 2 if tall < size else tall / 2 + 0.04 * size * rng.uniform(-1, 2)  # the head stays in
     if tall < size:
         y = size / 2 + rng.uniform(-0.4, 0.6) * (size - tall)
+    else:
+        y = tall / 2 + 0.04 * size * rng.uniform(-1, 2)  # the head stays in
     middle = a @ np.array([(left + right) / 2, (top + bottom) / 2])
     still = np.concatenate([a, np.array([[x], [y]]) - middle[:, None]], axis=1)
     return np.asarray(np.repeat(still[None], clip.frames, axis=0), np.float32)

@@ -49,11 +49,6 @@ class Studio:
         person = compose.cast(self.props.people, rng)
         return compose.acting(person, self.background(), self.clip, rng), self.labels.index(person.label)
 
-    def batch(self, n: int) -> tuple[U8, list[int]]:
-        """(n, frames, size, size, 3) uint8 RGB, and n labels."""
-        drawn = [self.draw() for _ in range(n)]
-        return np.stack([clip for clip, _ in drawn]), [label for _, label in drawn]
-
     def background(self) -> U8:
         kind, rng = self.rng.random(), self.rng
         if kind < 0.15:
