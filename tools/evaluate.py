@@ -1,4 +1,4 @@
-"""Measure a model on the official UCI HAR test windows, cut from raw recordings as the daemon does."""
+"""Measure a model: on the official UCI HAR test windows, on continuous recordings, on video clips."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
-from rich.table import Table
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # `python tools/x.py` and `python -m tools.x`
 
@@ -18,10 +17,12 @@ from hard.datasets import data_dir
 from hard.datasets.hapt import LABELS, official_windows
 from hard.model import Model, load_model
 from hard.types import HardError
-from tools import elsewhere, own, report, stream, unknown, worn
+from tools import elsewhere, own, report, stream, unknown, video_score, worn
+from tools.scores import ClassScore, confusion_matrix, per_class, tables
 
 OTHERS = {
     "stream": (stream, "raw and steady labels on HAPT's test recordings"),
+    "video": (video_score, "a video model on clips, as a camera plays them"),
     "calibration": (worn, "recordings turned at random, and calibrated"),
     "elsewhere": (elsewhere, "MotionSense's pockets, as they came and calibrated"),
     "personal": (own, "heads for each of HAPT's test people"),
@@ -29,15 +30,6 @@ OTHERS = {
     "report": (report, "all models on one HTML page"),
 }
 """Kinds of measurement that are modules of their own, with functions `add_arguments` and `main`."""
-
-
-class ClassScore(msgspec.Struct, frozen=True):
-    """One activity's scores, 0-1, and how many windows truly are that activity."""
-
-    precision: float
-    recall: float
-    f1: float
-    n: int
 
 
 class Score(msgspec.Struct, frozen=True):
@@ -67,26 +59,19 @@ def score(
     model: str, y: NDArray[np.int64], predicted: NDArray[np.intp], count_matched: NDArray[np.bool_]
 ) -> Score:
     """All figures of a model's predictions (N,) for the truth y (N,), both indices into LABELS."""
-    confusion = np.zeros((len(LABELS), len(LABELS)), np.int64)
-    np.add.at(confusion, (y, predicted), 1)
-    hits = np.diag(confusion)
-    truth, said = confusion.sum(axis=1), confusion.sum(axis=0)
-    precision, recall = hits / np.maximum(said, 1), hits / np.maximum(truth, 1)
-    f1 = 2 * hits / np.maximum(truth + said, 1)
+    confusion = confusion_matrix(y, predicted, len(LABELS))
+    classes = per_class(confusion, LABELS)
     right = y == predicted
     return Score(
         model=model,
         n=len(y),
         accuracy=float(right.mean()),
-        macro_f1=float(f1.mean()),
+        macro_f1=float(np.mean([c.f1 for c in classes.values()])),
         n_count_matched=int(count_matched.sum()),
         accuracy_count_matched=float(right[count_matched].mean()),
         labels=list(LABELS),
         confusion=confusion.tolist(),
-        per_class={
-            label: ClassScore(float(precision[i]), float(recall[i]), float(f1[i]), int(truth[i]))
-            for i, label in enumerate(LABELS)
-        },
+        per_class=classes,
     )
 
 
@@ -97,18 +82,7 @@ def show(result: Score, console: Console) -> None:
         f"windows whose place is certain ({result.n_count_matched:,}): "
         f"{100 * result.accuracy_count_matched:.2f} %"
     )
-    scores = Table()
-    confusion = Table(title="rows: truth, columns: prediction")
-    for table, titles in ((scores, ("precision", "recall", "F1", "windows")), (confusion, "123456")):
-        table.add_column("activity")
-        for title in titles:
-            table.add_column(title, justify="right")
-    for i, label in enumerate(result.labels):
-        c = result.per_class[label]
-        name = f"{i + 1} {label}"
-        scores.add_row(name, f"{c.precision:.3f}", f"{c.recall:.3f}", f"{c.f1:.3f}", f"{c.n:,}")
-        confusion.add_row(name, *(str(n) if n else "." for n in result.confusion[i]))
-    console.print(scores, confusion)
+    console.print(*tables(result.labels, result.per_class, result.confusion))
 
 
 def main() -> None:

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # `python tools/x.py` and `python -m tools.x`
 
-from hard.card import Figure, SensorCard
+from hard.card import Figure, SensorCard, VideoCard
 from hard.datasets import data_dir
 from hard.datasets.hapt import LABELS, official_windows
 from hard.imu import CHANNELS
@@ -76,13 +76,13 @@ def check_export(net: nn.Module, model: TorchScriptModel, batches: dict[str, F32
     return worst
 
 
-def write_model(folder: Path, card: SensorCard, weights: bytes) -> None:
+def write_model(folder: Path, card: SensorCard | VideoCard, weights: bytes) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "model.pt").write_bytes(weights)
     write_card(folder, card)
 
 
-def write_card(folder: Path, card: SensorCard) -> None:
+def write_card(folder: Path, card: SensorCard | VideoCard) -> None:
     text = yaml.safe_dump(msgspec.to_builtins(card), sort_keys=False, allow_unicode=True, width=110)
     (folder / "card.yaml").write_text(text, "utf-8")
 
