@@ -44,7 +44,8 @@ LSTM_WAIST = Preset(
         "standing reads about +1 g on x; Android sign; 20-400 Hz, resampled to 50 Hz"
     ),
     limitations=[
-        "not made for other places (pocket, hand, wrist) or orientations: the postures are told by tilt",
+        "not made for other places (pocket, hand, wrist): the postures are told by tilt; turned otherwise, "
+        "the phone needs `hard calibrate`",
         "most errors take sitting for standing, and fall on a few people",
         "six activities only: other motion gets one of the six labels, unless it is beyond motion_range",
         "30 people aged 19-48, one phone model (Galaxy S II), one laboratory protocol",
