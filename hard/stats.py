@@ -25,6 +25,7 @@ class Drop(enum.StrEnum):
     GAP = "gap"  # restarts: silence longer than imu.max_gap_s (video.max_gap_s) on the device's clock
     CLOCK_JUMP = "clock_jump"  # restarts: the device's clock went back
     STALE_HOP = "stale_hop"  # windows: older than engine.max_age_s, filtered but not classified
+    BAD_FRAME = "bad_frame"  # frames: of a camera, not to be decoded
     FRAME_REPLACED = "frame_replaced"  # frames: the video engine fell behind, a newer one took their place
     OUTBOX_FULL = "outbox_full"  # labels: the broker does not take them fast enough
     NOT_CONNECTED = "not_connected"  # labels: no broker to take them

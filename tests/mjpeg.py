@@ -18,6 +18,7 @@ class MjpegCamera:
         self.flowing = threading.Event()  # cleared: connected, but nothing comes
         self.flowing.set()
         self.same = False  # the same picture again and again
+        self.torn = False  # every third picture is cut off in the middle
         self.sent = 0
         self._port = port
         self._off = threading.Event()
@@ -60,5 +61,7 @@ class MjpegCamera:
         image = np.random.default_rng(seed).integers(0, 255, (height // 8, width // 8, 3), np.uint8)
         image = cv2.resize(image, self.size, interpolation=cv2.INTER_NEAREST)
         jpeg = cv2.imencode(".jpg", image)[1].tobytes()
+        if self.torn and self.sent % 3 == 0:
+            jpeg = jpeg[: len(jpeg) // 2]
         head = f"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: {len(jpeg)}\r\n\r\n"
         return head.encode() + jpeg + b"\r\n"

@@ -237,6 +237,14 @@ def test_a_size_that_changes_in_the_middle_does_no_harm(start: Start, server: Mj
     wait_for(lambda: camera.next().pixels.shape == (480, 640, 3), what="the new size")
 
 
+def test_torn_pictures_are_no_outage(start: Start, server: MjpegCamera) -> None:
+    server.torn = True
+    server.start()
+    camera = start(server.url)
+    assert all(camera.next() for _ in range(15))
+    assert camera.counters["camera_outages"] == 0
+
+
 def test_a_slow_reader_never_gets_an_old_frame(start: Start, server: MjpegCamera) -> None:
     server.start()
     camera = start(server.url)

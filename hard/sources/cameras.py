@@ -30,7 +30,7 @@ class Address(msgspec.Struct, frozen=True):
     """A camera as the settings name it."""
 
     kind: Kind
-    place: str  # what is opened: /dev/video0, an index on other systems, a URL or a path
+    place: str  # what is opened: /dev/video0, a URL or a path
     device: str  # its name in topics
 
     def __str__(self) -> str:

@@ -174,6 +174,10 @@ class Desk:
         place = self._grid.place(t)
         return place is not None or self._view is not None, place
 
+    def bad(self) -> None:
+        """The frame asked about last, which cannot be decoded."""
+        self._counters.add(Drop.BAD_FRAME)
+
     def hand_in(self, pixels: U8, place: int | None, arrival_s: float) -> None:
         """The frame asked about last, decoded."""
         rate_hz = 1 / self._period_s if self._period_s else 0.0
@@ -198,6 +202,7 @@ class Reader:
         self._desk = desk
         self._news = news
         self._off = threading.Event()
+        self._good_s = self.beat_s  # when a picture could last be decoded
         self._seen = 0  # a hash of the newest picture
         self._changed_s = math.inf
 
@@ -274,8 +279,12 @@ class Reader:
         if not wanted:
             return
         pixels = pictures.picture()
-        if pixels is None:
-            raise LostError("a picture could not be decoded")
+        if pixels is None:  # one torn on the cable is no outage
+            self._desk.bad()
+            if arrival_s - self._good_s > self._settings.timeout_s:
+                raise LostError("pictures that cannot be decoded")
+            return
+        self._good_s = arrival_s
         if live:
             self._look_alive(pixels, arrival_s)
         if not self._off.is_set():
