@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from typing import Final
+
 import numpy as np
 
 from hard.frames import squeeze
@@ -9,28 +12,40 @@ from hard.model import VideoModel
 from hard.stats import Counters, Drop
 from hard.types import F32, UNKNOWN, Clip, Frame, Prediction
 
+ROUNDING_S: Final = 1e-6
+ALIKE: Final = 0.9  # a camera with steps of at least this many periods of the grid is about as fast
+FOLLOW: Final = 0.25  # of a frame's distance from its place, that the grid moves towards it
+
 
 class Grid:
-    """Which frames a model looks at: the nearest to each k / rate_hz, whatever the camera's rate.
+    """Which frames a model looks at: the nearest to every 1 / rate_hz, whatever the camera's rate.
 
     Nobody knows when the next frame comes, so it is taken to be as far away as the last one was, but at most
-    half a period of the grid.
+    half a period of the grid. With a camera that is about as fast the grid goes along: else, where frames lie
+    between its places, jitter would lose every other one.
     """
 
     def __init__(self, rate_hz: float) -> None:
-        self._rate_hz = rate_hz
-        self._t = -np.inf
+        self._period_s = 1.0 / rate_hz
+        self._t = -math.inf
+        self._next_t = math.nan  # of the first place that is not filled yet
         self._place = -1
 
     def place(self, t: float) -> int | None:
-        """The place k that a frame at `t` seconds fills; None where an earlier one has filled it."""
-        slack_s = min((t - self._t) / 2, 0.25 / self._rate_hz)
-        self._t = t
-        place = int((t + slack_s) * self._rate_hz + 1e-6)
-        if place <= self._place:
+        """The place, counted from 0, that a frame at `t` seconds fills; None where an earlier one has."""
+        if self._place < 0:
+            self._next_t = t
+        step_s, self._t = t - self._t, t
+        slack_s = min(step_s / 2, 0.25 * self._period_s)
+        late_s = t + slack_s - self._next_t + ROUNDING_S
+        if late_s < 0.0:
             return None
-        self._place = place
-        return place
+        places = 1 + int(late_s / self._period_s)
+        self._place += places
+        self._next_t += places * self._period_s
+        if step_s > ALIKE * self._period_s:
+            self._next_t += FOLLOW * (t + self._period_s - self._next_t)
+        return self._place
 
 
 class Ring:
