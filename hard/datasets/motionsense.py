@@ -45,4 +45,4 @@ def read_trials(data: Path, users: frozenset[int] | None = None) -> list[Trial]:
             f"{folder}: no wlk_7/sub_1.csv and the like; expected MotionSense's A_DeviceMotion_data "
             "(tools/fetch_data.py fetches it)"
         )
-    return [Trial(*key, read_recording(path)) for *key, path in sorted(found)]
+    return [Trial(user, n, name, read_recording(path)) for user, n, name, path in sorted(found)]

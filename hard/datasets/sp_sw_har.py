@@ -1,4 +1,4 @@
-"""sp_sw_har (Matey-Sanz et al.): 23 people with a phone in the front pocket get up, walk, turn and sit down."""
+"""sp_sw_har (Matey-Sanz et al.): 23 people, phone in the front pocket, get up, walk, turn and sit down."""
 
 from __future__ import annotations
 
