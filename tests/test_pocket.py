@@ -126,7 +126,7 @@ def test_the_committed_model_is_small_and_its_card_counts_right() -> None:
     assert card.parameters == sum(p.numel() for p in LstmPocket(len(LABELS)).parameters())
     assert {f.command.split()[1] for f in card.figures} == {
         "tools/train_pocket.py",
-        "tools/evaluate_sets.py",
+        "tools/evaluate.py",
     }
 
 
@@ -220,7 +220,7 @@ def test_the_pool_holds_all_three_sets_and_no_test_person(data: Path) -> None:
 
 @pytest.mark.data
 def test_it_reaches_what_its_card_claims(model: TorchScriptModel, data: Path) -> None:
-    figures = [f for f in model.card.figures if "evaluate_sets" in f.command]
+    figures = [f for f in model.card.figures if "evaluate.py sets" in f.command]
     assert len(figures) == 2
     for figure, turn in zip(figures, (None, 0), strict=True):
         result = evaluate(model, data, "hapt", hapt_test=True, turn=turn, ios=False)

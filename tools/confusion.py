@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
+from tools.scores import confusion_matrix
+
 
 class Confusion(msgspec.Struct, frozen=True):
     """How often each activity was taken for each."""
@@ -23,8 +25,7 @@ class Confusion(msgspec.Struct, frozen=True):
     @staticmethod
     def of(labels: Sequence[str], y: NDArray[np.int64], predicted: NDArray[np.int64]) -> Confusion:
         """y and predicted: (N,) indices into labels."""
-        counts = np.zeros((len(labels), len(labels)), np.int64)
-        np.add.at(counts, (y, predicted), 1)
+        counts = confusion_matrix(y, predicted, len(labels))
         truth = counts.sum(axis=1)
         recall = {label: float(counts[i, i] / truth[i]) for i, label in enumerate(labels) if truth[i]}
         return Confusion(list(labels), counts.tolist(), len(y), float((y == predicted).mean()), recall)

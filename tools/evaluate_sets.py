@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 
 import msgspec
@@ -11,12 +10,10 @@ import numpy as np
 from rich.console import Console
 from scipy.spatial.transform import Rotation
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # `python tools/x.py` and `python -m tools.x`
-
 from hard.datasets import data_dir
 from hard.imu import CHANNELS
 from hard.model import Model, load_model
-from hard.types import F32, HardError
+from hard.types import F32
 from tools.confusion import Confusion, show
 from tools.pocket_pool import LABELS, SETS, at_hops, read_pocket_pool
 
@@ -43,8 +40,17 @@ def evaluate(
     return Confusion.of(labels, pool.spans[spans, 2], said)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+def main(args: argparse.Namespace) -> None:
+    """`tools/evaluate.py sets`."""
+    model, test = load_model(args.model), args.people == "test"
+    result = evaluate(model, data_dir(args.data), args.data_set, hapt_test=test, turn=args.turn, ios=args.ios)
+    if args.json:
+        print(msgspec.json.encode(result).decode())
+    else:
+        show(f"{model.card.name} on {args.data_set}", result, Console())
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", default="lstm-pocket", help="name or folder (default: %(default)s)")
     parser.add_argument("--data-set", choices=SETS, required=True)
     parser.add_argument(
@@ -54,18 +60,3 @@ def main() -> None:
     parser.add_argument("--ios", action="store_true", help="negate acceleration, as iPhones send it")
     parser.add_argument("--data", type=Path, help="data folder (default: HARD_DATA, ../shared/data, data)")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
-    args = parser.parse_args()
-    model = load_model(args.model)
-    test = args.people == "test"
-    result = evaluate(model, data_dir(args.data), args.data_set, hapt_test=test, turn=args.turn, ios=args.ios)
-    if args.json:
-        print(msgspec.json.encode(result).decode())
-    else:
-        show(f"{model.card.name} on {args.data_set}", result, Console())
-
-
-if __name__ == "__main__":
-    try:
-        main()
-    except HardError as e:
-        sys.exit(f"error: {e}")
