@@ -87,6 +87,23 @@ def test_three_synthetic_phones_are_labelled_and_everything_ends(hard: Hard, por
     assert not any(child.is_running() for child in children)
 
 
+def test_a_model_with_other_labels_runs_and_is_announced_with_them(hard: Hard, port: int, subscribe) -> None:
+    process = run_embedded(
+        *(hard, port, "--simulate", "1", "--for", "6"),
+        HARD__IMU__MODEL="lstm-pocket",
+        HARD__HOMEASSISTANT__ENABLED="true",
+    )
+    seen = subscribe(port, "hard/#", "homeassistant/#")
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == 0, err
+    labels = seen.labels("synthetic-1")
+    assert labels
+    assert {label["model"]["name"] for label in labels} == {"lstm-pocket"}
+    assert {len(label["probabilities"]) for label in labels} == {7}
+    configs = [payload for topic, payload in seen.messages if topic.startswith("homeassistant/") and payload]
+    assert any(b"running" in payload and b"laying" in payload for payload in configs)
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_everything_within_five_seconds(hard: Hard, port: int, number: signal.Signals) -> None:
     process = run_embedded(hard, port, "--simulate", "2")

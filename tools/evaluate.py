@@ -17,12 +17,13 @@ from hard.datasets import data_dir
 from hard.datasets.hapt import LABELS, official_windows
 from hard.model import Model, load_model
 from hard.types import HardError
-from tools import elsewhere, own, report, stream, unknown, video_score, worn
+from tools import elsewhere, evaluate_sets, own, report, stream, unknown, video_score, worn
 from tools.scores import ClassScore, confusion_matrix, per_class, tables
 
 OTHERS = {
     "stream": (stream, "raw and steady labels on HAPT's test recordings"),
     "video": (video_score, "a video model on clips, as a camera plays them"),
+    "sets": (evaluate_sets, "any sensor model on HAPT, MotionSense or sp_sw_har, as recorded or turned"),
     "calibration": (worn, "recordings turned at random, and calibrated"),
     "elsewhere": (elsewhere, "MotionSense's pockets, as they came and calibrated"),
     "personal": (own, "heads for each of HAPT's test people"),

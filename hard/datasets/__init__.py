@@ -42,7 +42,7 @@ def features(recordings: Sequence[Recording], windowing: Windowing) -> list[F32]
     lengths = []
     for i, recording in enumerate(recordings):
         t, samples = recording.t, recording.samples
-        n = round((t[-1] - t[0]) * windowing.rate_hz) + 1
+        n = int((t[-1] - t[0]) * windowing.rate_hz + 1e-3) + 1
         whole = max(-(-n // windowing.hop) * windowing.hop, windowing.window)
         extra = np.arange(1, whole - n + 1) / windowing.rate_hz
         samples = np.concatenate([samples, np.repeat(samples[-1:], whole - n, axis=0)])

@@ -1,0 +1,120 @@
+"""A phone's motion in a level frame that does not turn with it: the same however the phone is carried."""
+
+# No `from __future__ import annotations`: TorchScript cannot read a class's annotations as text.
+from typing import Final
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+SWAY: Final = 73  # numbers that `sway` gives
+
+
+def turned(angle: Tensor) -> Tensor:
+    """Turns from sample to sample (N, 3, T) rad -> those since the window began, unit quaternions (N, 4, T).
+
+    All products of the T small turns, by doubling: log2 T steps over whole tensors instead of T.
+    """
+    half = angle / 2
+    q = torch.cat([torch.ones_like(half[:, :1]), half], dim=1)
+    q = q / q.square().sum(dim=1, keepdim=True).sqrt()
+    step = 1
+    while step < q.shape[2]:
+        a, b = q[:, :, :-step], q[:, :, step:]
+        (aw, ax, ay, az), (bw, bx, by, bz) = a.unbind(1), b.unbind(1)
+        product = torch.stack(
+            [
+                aw * bw - ax * bx - ay * by - az * bz,
+                aw * bx + ax * bw + ay * bz - az * by,
+                aw * by - ax * bz + ay * bw + az * bx,
+                aw * bz + ax * by - ay * bx + az * bw,
+            ],
+            dim=1,
+        )
+        q = torch.cat([q[:, :, :step], product], dim=2)
+        step *= 2
+    return q
+
+
+def rotate(q: Tensor, v: Tensor) -> Tensor:
+    """Vectors (N, 3, T) turned by unit quaternions (N, 4, T)."""
+    w, u = q[:, :1], q[:, 1:]
+    t = 2.0 * torch.linalg.cross(u, v, dim=1)
+    out: Tensor = v + w * t + torch.linalg.cross(u, t, dim=1)
+    return out
+
+
+def still_frame(x: Tensor, rate_hz: float) -> tuple[Tensor, Tensor, Tensor]:
+    """Gyroscope and acceleration (N, T, 6) as seen from the phone at the window's beginning.
+
+    Returns acceleration and angular velocity, (N, 3, T), and the direction of gravity, (N, 3, 1). The mean
+    angular velocity is left out of the turning: a gyroscope's bias would tilt the frame by degrees, and who
+    walks around a corner turns about the vertical, which keeps gravity in its place.
+    """
+    motion = x.transpose(1, 2)
+    gyro, acc = motion[:, :3].contiguous(), motion[:, 3:].contiguous()
+    q = turned((gyro - gyro.mean(dim=2, keepdim=True)) / rate_hz)
+    acc, gyro = rotate(q, acc), rotate(q, gyro)
+    return acc, gyro, F.normalize(acc.mean(dim=2, keepdim=True), dim=1)
+
+
+def length(v: Tensor) -> Tensor:
+    """Of vectors (N, 3, T): (N, 1, T). Several times as fast as norm() over an axis in the middle."""
+    return v.square().sum(dim=1, keepdim=True).sqrt()
+
+
+def split(v: Tensor, up: Tensor) -> tuple[Tensor, Tensor]:
+    """Vectors (N, 3, T) -> along the vertical (N, 1, T), and what is level (N, 3, T)."""
+    along = (v * up).sum(dim=1, keepdim=True)
+    return along, v - along * up
+
+
+def sway(x: Tensor, acc: Tensor, gyro: Tensor, up: Tensor) -> Tensor:
+    """How a body at rest moves, whichever way the phone lies: x (N, T, 6) and its still_frame -> (N, SWAY).
+
+    Per octave (25-12, 12-6, ..., 1.6-0.8 Hz and what is slower; Haar's wavelet at every phase): how large the
+    motion is along the vertical and level, how far it keeps to one level direction, and how vertical, level
+    and turning motion go together. Without signs: a negated acceleration gives the same.
+    """
+    raw = x[:, :, 3:].transpose(1, 2)
+    moved, turning = split(acc, up), split(gyro, up)
+    felt = split(raw, F.normalize(raw.mean(dim=2, keepdim=True), dim=1))
+    a, w, f = octaves(moved), octaves(turning), octaves(felt)
+    out = sizes(a) + sizes(w) + sizes(f)
+    out += [together(a[:, :, 1:], w[:, :, 1:]), together(a[:, :, :1], a[:, :, 1:])]
+    out += [together(w[:, :, :1], w[:, :, 1:])]
+    out.append(torch.log(x[:, :, :3].mean(dim=1).norm(p=2, dim=1, keepdim=True) + 1e-3))
+    return torch.cat(out, dim=1)
+
+
+def octaves(parts: tuple[Tensor, Tensor]) -> Tensor:
+    """Vertical and level motion -> (N, 6 octaves, 1 + 3, samples that every octave has)."""
+    slow = torch.cat([parts[0], parts[1]], dim=1)  # (N, 4, T)
+    kept = slow.shape[2] - 31
+    out = []
+    for step in (1, 2, 4, 8, 16):
+        before, after = slow[:, :, :-step], slow[:, :, step:]
+        out.append((after - before)[:, :, -kept:] / 2)
+        slow = (after + before) / 2
+    out.append(slow - slow.mean(dim=2, keepdim=True))
+    return torch.stack(out, dim=1)
+
+
+def sizes(motion: Tensor) -> list[Tensor]:
+    """Of (N, 6, 4, n): log rms vertical and level, and 0-1 how far the level part keeps to one direction."""
+    power = motion.square().mean(dim=3)
+    level = motion[:, :, 1:]
+    covariance = level @ level.transpose(2, 3) / level.shape[3]
+    trace = power[:, :, 1:].sum(dim=2)
+    narrow = 2 * covariance.square().sum(dim=(2, 3)) / (trace * trace + 1e-20) - 1
+    return [
+        torch.log(power[:, :, 0].sqrt() + 1e-4),
+        torch.log(trace.sqrt() + 1e-4),
+        narrow.clamp(0.0, 1.0).sqrt(),
+    ]
+
+
+def together(a: Tensor, b: Tensor) -> Tensor:
+    """Size of the correlation of (N, 6, j, n) and (N, 6, k, n), 0-1: (N, 6)."""
+    size = a.square().sum(dim=(2, 3)).sqrt() * b.square().sum(dim=(2, 3)).sqrt() + 1e-18
+    return (a @ b.transpose(2, 3)).square().sum(dim=(2, 3)).sqrt() / size

@@ -1,0 +1,145 @@
+"""Convolutions and an LSTM over motion in a level frame: the same answer however the phone is turned."""
+
+# No `from __future__ import annotations`: TorchScript cannot read a class's annotations as text.
+from typing import Final
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from hard.nets.level import SWAY, length, split, still_frame, sway
+
+MOVING: Final = 4  # labels: the gaits come first
+STILL: Final = 3
+SCALARS: Final = 14  # channels that do not depend on directions
+COMPAND_SCALE: Final = 0.02  # g
+GYRO_GAIN: Final = 0.5  # log standard deviation
+GYRO_DROPPED: Final = 0.5  # of the windows
+LSTM_DROPPED: Final = 0.5
+SWAY_NOISE: Final = 0.1  # standard deviations
+CLAMP: Final = 4.0  # standard deviations
+RATE_HZ: Final = 50.0
+
+
+class LstmPocket(nn.Module):
+    """Windows (N, T, 6), gyroscope [rad/s] and total acceleration [g] -> logits (N, 7): MOVING, then STILL.
+
+    Rotations of the phone do not change the answer, nor does a negated acceleration (iOS): every channel is
+    the size of a vector or its product with another. Convolutions of level vectors use one filter for the
+    three axes and keep the length of the result. The gyroscope says how the phone turns within the window,
+    which is taken out; what is left of it for the gaits is unreliable in training, because a thigh swings
+    and a hip does not. Two further layers tell the postures from `sway`.
+    """
+
+    mean: Tensor
+    std: Tensor
+    level_std: Tensor
+    size_mean: Tensor
+    size_std: Tensor
+    sway_mean: Tensor
+    sway_std: Tensor
+
+    def __init__(
+        self, labels: int, channels: int = 6, width: int = 48, hidden: int = 32, dropout: float = 0.3
+    ) -> None:
+        super().__init__()
+        if (labels, channels) != (MOVING + STILL, 6):
+            raise ValueError(f"{labels} labels and {channels} channels; expected {MOVING + STILL} and 6")
+        self.rate_hz, self.compand_scale, self.clamp = RATE_HZ, COMPAND_SCALE, CLAMP
+        self.gyro_gain, self.gyro_dropped, self.lstm_dropped = GYRO_GAIN, GYRO_DROPPED, LSTM_DROPPED
+        self.sway_noise, self.moving = SWAY_NOISE, MOVING
+        level = width // 4  # filters of level vectors, for acceleration and for the gyroscope
+        for name, n in (("", SCALARS), ("size_", 6), ("sway_", SWAY)):
+            self.register_buffer(name + "mean", torch.zeros(n))
+            self.register_buffer(name + "std", torch.ones(n))
+        self.register_buffer("level_std", torch.ones(2))
+        self.conv1 = nn.Conv1d(SCALARS, width, 8, stride=2, padding=3)
+        self.level = nn.Conv1d(2, 2 * level, 8, stride=2, padding=3, bias=False, groups=2)
+        self.level_bias = nn.Parameter(torch.zeros(2 * level, 1))
+        self.conv2 = nn.Conv1d(width + 2 * level, width, 5, stride=2, padding=2)
+        self.lstm = nn.LSTM(width, hidden, batch_first=True)
+        self.dropout = nn.Dropout(dropout)
+        self.head = nn.Linear(2 * width + 2 * hidden + 6, MOVING + 1)
+        self.posture = nn.Sequential(
+            *(nn.Linear(SWAY, 64), nn.ReLU(), nn.Dropout(dropout)),
+            *(nn.Linear(64, 64), nn.ReLU(), nn.Dropout(dropout), nn.Linear(64, STILL)),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        acc, gyro, up = still_frame(x, self.rate_hz)
+        gait = self.gaits(x, acc, gyro, up)
+        still = F.log_softmax(self.postures(sway(x, acc, gyro, up)), dim=1)
+        return torch.cat([gait[:, : self.moving], gait[:, self.moving :] + still], dim=1)
+
+    def gaits(self, x: Tensor, acc: Tensor, gyro: Tensor, up: Tensor) -> Tensor:
+        """Logits of the gaits and, last, of rest, (N, MOVING + 1); acc, gyro and up are of still_frame(x)."""
+        channels, level, size = self.describe(x, acc, gyro, up)
+        n, length = level.shape[0], level.shape[3]
+        y = F.relu(self.conv1((channels - self.mean[:, None]) / self.std[:, None]))  # (N, width, T/2)
+        vectors = (level / self.level_std[:, None]).view(3 * n, 2, length)
+        z = self.level(vectors).view(n, 3, self.level_bias.shape[0], length // 2)
+        z = F.relu(torch.sqrt(z.square().sum(dim=1) + 1e-6) + self.level_bias)
+        y = F.relu(self.conv2(torch.cat([y, z], dim=1))).transpose(1, 2)  # (N, T/4, width)
+        h, _ = self.lstm(y)
+        h = torch.cat([h.mean(dim=1), h.amax(dim=1)], dim=1)
+        if self.training:
+            h = h * (torch.rand(n, 1) >= self.lstm_dropped) / (1.0 - self.lstm_dropped)
+        s = ((size - self.size_mean) / self.size_std).clamp(-self.clamp, self.clamp)
+        out: Tensor = self.head(self.dropout(torch.cat([y.mean(dim=1), y.amax(dim=1), h, s], dim=1)))
+        return out
+
+    def postures(self, numbers: Tensor) -> Tensor:
+        """Logits of the postures, (N, STILL), from `sway`."""
+        z = ((numbers - self.sway_mean) / self.sway_std).clamp(-self.clamp, self.clamp)
+        if self.training:
+            z = z + self.sway_noise * torch.randn_like(z)
+        out: Tensor = self.posture(z)
+        return out
+
+    def describe(self, x: Tensor, acc: Tensor, gyro: Tensor, up: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Channels (N, SCALARS, T), level vectors (N, 3, 2, T) of acceleration and gyroscope, sizes (N, 6).
+
+        Level acceleration is also seen along its own correlation with the vertical one and with its change:
+        forwards, since a step lifts and pushes together. Sideways has no sign: left and right are alike.
+        """
+        if self.training:
+            gain = torch.exp(self.gyro_gain * torch.randn(len(x), 1, 1))
+            gyro = gyro * gain * (torch.rand(len(x), 1, 1) >= self.gyro_dropped)
+        v, h = split(acc - acc.mean(dim=2, keepdim=True), up)
+        change = F.pad(v[:, :, 1:] - v[:, :, :-1], [1, 0])
+        norm = length(acc)
+        forward1 = F.normalize((v * h).mean(dim=2, keepdim=True), dim=1)
+        forward2 = F.normalize((change * h).mean(dim=2, keepdim=True), dim=1)
+        side = torch.linalg.cross(up, forward2, dim=1)
+        linear = torch.cat(
+            [
+                v,
+                length(h),
+                norm - norm.mean(dim=2, keepdim=True),
+                (h * forward1).sum(dim=1, keepdim=True),
+                (h * forward2).sum(dim=1, keepdim=True),
+                (h * side).sum(dim=1, keepdim=True).abs(),
+            ],
+            dim=1,
+        )
+        deviation = (linear - linear.mean(dim=2, keepdim=True)).square().mean(dim=2).sqrt()
+        gv, gh = split(gyro, up)
+        turning = torch.cat([gv.abs(), length(gh)], dim=1)
+        channels = torch.cat([linear, torch.asinh(linear / self.compand_scale) / 2, turning], dim=1)
+        return channels, torch.stack([h, gh], dim=2), torch.log(deviation + 1e-2)
+
+    def fit_scales(self, x: Tensor) -> None:
+        """Set the normalising constants of the gaits from training windows (N, T, 6)."""
+        channels, level, size = self.describe(x, *still_frame(x, self.rate_hz))
+        self.mean.copy_(channels.mean(dim=(0, 2)))
+        self.std.copy_(channels.std(dim=(0, 2)))
+        self.level_std.copy_(level.square().mean(dim=(0, 1, 3)).sqrt())
+        self.size_mean.copy_(size.mean(dim=0))
+        self.size_std.copy_(size.std(dim=0))
+
+    def fit_sway(self, x: Tensor) -> Tensor:
+        """Set those of the postures from windows (N, T, 6) of people at rest; returns their sway."""
+        numbers = sway(x, *still_frame(x, self.rate_hz))
+        self.sway_mean.copy_(numbers.mean(dim=0))
+        self.sway_std.copy_(numbers.std(dim=0))
+        return numbers

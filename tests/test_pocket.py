@@ -1,0 +1,231 @@
+"""lstm-pocket: however the phone is turned, the answer is the same; its training keeps test people out."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from rich.progress import Progress
+from scipy.spatial.transform import Rotation
+from torch import Tensor
+
+import hard
+from hard.card import read_card
+from hard.datasets import CHECKOUT, hapt
+from hard.model import TorchScriptModel, load_model
+from hard.nets.level import SWAY, rotate, still_frame, sway, turned
+from hard.nets.pocket import MOVING, STILL, LstmPocket
+from hard.synthetic import SyntheticPhone
+from hard.types import F32, Windowing
+from tools.confusion import Confusion
+from tools.evaluate_sets import evaluate
+from tools.export import Probabilities, check_export
+from tools.pocket_pool import LABELS, PERSON, SETS, at_hops, draw, read_pocket_pool, shares
+from tools.pool import Pool
+from tools.train_pocket import augment, train
+
+FOLDER = CHECKOUT / "models" / "lstm-pocket"
+W = Windowing()
+
+
+@pytest.fixture(scope="module")
+def model() -> TorchScriptModel:
+    return load_model("lstm-pocket")
+
+
+def phone_windows(seed: int) -> F32:
+    """Windows (n, 128, 9) of a synthetic phone's activities, in g and rad/s."""
+    _, samples = SyntheticPhone(seed, jitter_s=0.0).read(0, 1280)
+    total, gyro = samples[:, :3] / hard.types.G, samples[:, 3:]
+    x = np.concatenate([total - total.mean(axis=0), gyro, total], axis=1)
+    return np.stack([x[i : i + 128] for i in range(0, 1153, 128)]).astype(np.float32)
+
+
+@settings(max_examples=25)
+@given(seed=st.integers(0, 1000), ios=st.booleans())
+def test_no_rotation_and_no_sign_of_acceleration_changes_the_answer(
+    model: TorchScriptModel, seed: int, ios: bool
+) -> None:
+    x = phone_windows(seed)
+    rotation = Rotation.random(random_state=seed).as_matrix()
+    y = np.einsum("ij,ntcj->ntci", rotation, x.reshape(*x.shape[:2], 3, 3)).reshape(x.shape)
+    y = y.astype(np.float32) * np.repeat([-1 if ios else 1, 1, -1 if ios else 1], 3).astype(np.float32)
+    np.testing.assert_allclose(model.predict(y), model.predict(x), atol=1e-4)
+
+
+@pytest.mark.data
+def test_real_windows_turned_or_from_ios_are_the_same(model: TorchScriptModel, data: Path) -> None:
+    x = read_pocket_pool(data, W, ["sp_sw_har"], hard.imu.CHANNELS)
+    starts = at_hops(x, 64)[0][::5]
+    windows = x.windows(starts).numpy()
+    rotation = Rotation.random(random_state=1).as_matrix().astype(np.float32)
+    other = np.einsum("ij,ntcj->ntci", rotation, windows.reshape(-1, 128, 3, 3)).reshape(windows.shape)
+    np.testing.assert_allclose(model.predict(other), model.predict(windows), atol=1e-4)
+
+
+def test_the_phones_own_turning_is_taken_out() -> None:
+    """A phone that swings and turns by up to 60 degrees, while nothing moves but it."""
+    t = torch.arange(128) / 50
+    angles = torch.stack([torch.sin(6 * t), 0.3 * torch.cos(9 * t), 0.5 * torch.sin(4 * t)])
+    pose = Rotation.from_rotvec(angles.T.numpy())
+    steps = (pose[:-1].inv() * pose[1:]).as_rotvec() * 50  # (127, 3) rad/s, in the phone's own axes
+    gyro = torch.from_numpy(np.concatenate([[[0, 0, 0]], steps]).astype(np.float32)).T[None]  # (1, 3, T)
+    felt = pose.inv().apply([0.0, 0.6, 0.8]).astype(np.float32)
+    level = rotate(turned(gyro / 50), torch.from_numpy(felt.T.copy())[None])
+    assert felt.std(axis=0).max() > 0.1
+    assert float(level.std(dim=2).max()) < 1e-3
+
+
+def test_a_gyroscopes_bias_does_not_tilt_the_frame() -> None:
+    x = torch.zeros(1, 128, 6)
+    x[:, :, 5] = 1.0
+    x[:, :, 0] = 0.05  # rad/s: 7 degrees in a window
+    acc, _, up = still_frame(x, 50.0)
+    torch.testing.assert_close(acc, x[:, :, 3:].transpose(1, 2))
+    torch.testing.assert_close(up[0, :, 0], torch.tensor([0.0, 0.0, 1.0]))
+
+
+@pytest.mark.parametrize("still", [0.0, 1.0])
+def test_no_signal_and_no_motion_give_numbers(still: float, model: TorchScriptModel) -> None:
+    x = torch.zeros(3, 128, 6)
+    x[:, :, 4] = still
+    numbers = sway(x, *still_frame(x, 50.0))
+    assert numbers.shape == (3, SWAY)
+    assert numbers.isfinite().all()
+    padded = np.concatenate([np.zeros((3, 128, 3)), x.numpy()], axis=2).astype(np.float32)
+    np.testing.assert_allclose(model.predict(padded).sum(axis=1), 1, atol=1e-5)
+
+
+def test_other_labels_or_channels_are_refused() -> None:
+    with pytest.raises(ValueError, match="6 labels and 9 channels; expected 7 and 6"):
+        LstmPocket(6, 9)
+
+
+def test_the_recognizer_runs_it_with_seven_labels(model: TorchScriptModel) -> None:
+    t, samples = SyntheticPhone(1).read(0, 700)
+    predictions = hard.Recognizer(model).push("a", t, samples)
+    assert len(predictions) == 9
+    assert {tuple(p.probabilities) for p in predictions} == {LABELS}
+    assert {p.activity for p in predictions} <= set(LABELS)
+
+
+def test_labels_are_gaits_then_postures() -> None:
+    assert len(LABELS) == MOVING + STILL
+    assert LABELS[MOVING:] == ("sitting", "standing", "laying")
+    assert set(hapt.LABELS) < set(LABELS)
+
+
+def test_the_committed_model_is_small_and_its_card_counts_right() -> None:
+    card = read_card(FOLDER)
+    assert (FOLDER / "model.pt").stat().st_size < 1_000_000
+    assert tuple(card.labels) == LABELS
+    assert card.parameters == sum(p.numel() for p in LstmPocket(len(LABELS)).parameters())
+    assert {f.command.split()[1] for f in card.figures} == {
+        "tools/train_pocket.py",
+        "tools/evaluate.py",
+    }
+
+
+def test_committed_weights_fit_the_network(model: TorchScriptModel) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # torch.jit is deprecated upstream
+        weights = torch.jit.load(FOLDER / "model.pt").state_dict()
+    net = Probabilities(LstmPocket(len(LABELS))).eval()
+    net.load_state_dict(weights)
+    assert check_export(net, model, {"synthetic": phone_windows(3)}) < 1e-5
+
+
+def small_pool() -> Pool:
+    """Two people in each of two sets; gaits that differ in rate, postures in the size of their sway."""
+    torch.manual_seed(0)
+    parts, spans, at = [], [], 0
+    for kind in (0, 1):
+        for y in range(len(LABELS)):
+            t = torch.arange(1500) / 50
+            x = 0.002 * torch.randn(1500, 6) * (1 + 5 * max(y - MOVING, 0))
+            if y < MOVING:
+                x[:, 3] += 0.3 * torch.sin(2 * np.pi * (1 + y) * t)
+            x[:, 3] += 1
+            parts.append(x)
+            spans += [(at + 700 * i, 500, y, PERSON * kind + 1 + i, kind) for i in range(2)]
+            at += 1500
+    return Pool(torch.cat(parts), np.array(spans, np.int64), W.window)
+
+
+def fit(pool: Pool, seed: int, steps: int) -> LstmPocket:
+    with Progress(disable=True) as progress:
+        return train(pool, seed, steps, progress, "test")
+
+
+def test_training_learns_gaits_and_postures() -> None:
+    pool = small_pool()
+    net = fit(pool, 0, 60)
+    starts, spans = at_hops(pool, 64)
+    with torch.no_grad():
+        said = net(pool.windows(starts)).argmax(dim=1).numpy()
+    assert (said == pool.spans[spans, 2]).mean() > 0.9
+
+
+def test_the_same_seed_gives_the_same_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tools.train_pocket.POSTURE_STEPS", 5)
+    pool = small_pool()
+    a, b, c = (fit(pool, seed, 2).state_dict() for seed in (1, 1, 2))
+    assert all(torch.equal(a[name], b[name]) for name in a)
+    assert not torch.equal(a["head.weight"], c["head.weight"])
+
+
+def test_rare_activities_and_small_sets_weigh_by_the_square_root() -> None:
+    spans = np.array([[0, 900, 0, 1, 0], [2000, 100, 1, 1, 0], [3000, 400, 0, 101, 1]])
+    np.testing.assert_allclose(shares(spans), np.array([30, 10, 20]) / 60)
+    starts, y = draw(spans, 500, np.random.default_rng(0))
+    assert ((starts >= 2000) & (starts < 2100))[y == 1].all()
+
+
+def test_augmentation_keeps_gravity_and_changes_speed() -> None:
+    torch.manual_seed(0)
+    t = torch.arange(4000) / 50
+    stream = torch.zeros(4000, 6)
+    stream[:, 5] = 1.0
+    stream[:, 3] = 0.2 * torch.sin(2 * np.pi * 2 * t)
+    x = augment(Pool(stream, np.zeros((0, 5), np.int64), 128), torch.arange(500, 2500, 50))
+    torch.testing.assert_close(x[:, :, 5], torch.ones(40, 128))
+    crossings: Tensor = ((x[:, 1:, 3] > 0) != (x[:, :-1, 3] > 0)).sum(dim=1)
+    assert crossings.float().std() > 0.5
+    assert 0.1 < float(x[:, :, 3].std()) < 0.2
+
+
+def test_confusion_of_a_small_example() -> None:
+    c = Confusion.of(["a", "b", "c"], np.array([0, 0, 1, 1]), np.array([0, 2, 1, 1]))
+    assert c.counts == [[1, 0, 1], [0, 2, 0], [0, 0, 0]]
+    assert (c.n, c.accuracy, c.recall) == (4, 0.75, {"a": 0.5, "b": 1.0})
+    assert msgspec.json.decode(msgspec.json.encode(c), type=Confusion) == c
+
+
+@pytest.mark.data
+def test_the_pool_holds_all_three_sets_and_no_test_person(data: Path) -> None:
+    pool = read_pocket_pool(data, W, SETS)
+    people = [set((pool.users[pool.users // PERSON == k] % PERSON).tolist()) for k in range(3)]
+    assert people[0] == set(range(1, 31)) - hapt.TEST_USERS
+    assert people[1] == set(range(1, 17))
+    assert people[2] == set(range(1, 24))
+    up = pool.windows(at_hops(pool, 640)[0])[:, :, 3:].mean(dim=1).norm(dim=1)
+    assert float(up.median()) == pytest.approx(1, abs=0.05)
+    assert float(((up > 0.8) & (up < 1.4)).float().mean()) > 0.99
+    test = read_pocket_pool(data, W, ["hapt"], hapt_test=True)
+    assert set(test.users.tolist()) == hapt.TEST_USERS
+
+
+@pytest.mark.data
+def test_it_reaches_what_its_card_claims(model: TorchScriptModel, data: Path) -> None:
+    figures = [f for f in model.card.figures if "evaluate.py sets" in f.command]
+    assert len(figures) == 2
+    for figure, turn in zip(figures, (None, 0), strict=True):
+        result = evaluate(model, data, "hapt", hapt_test=True, turn=turn, ios=False)
+        assert result.n == figure.n
+        assert result.accuracy == pytest.approx(figure.value, abs=0.002)  # other CPUs round otherwise

@@ -1,0 +1,62 @@
+"""Measure a sensor model on labelled windows of HAPT, MotionSense or sp_sw_har, as recorded or turned."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import msgspec
+import numpy as np
+from rich.console import Console
+from scipy.spatial.transform import Rotation
+
+from hard.datasets import data_dir
+from hard.imu import CHANNELS
+from hard.model import Model, load_model
+from hard.types import F32
+from tools.confusion import Confusion, show
+from tools.pocket_pool import LABELS, SETS, at_hops, read_pocket_pool
+
+
+def evaluate(
+    model: Model, data: Path, data_set: str, *, hapt_test: bool, turn: int | None, ios: bool
+) -> Confusion:
+    """Every window a hop apart in every labelled stretch.
+
+    turn: seed of a random rotation for each stretch; ios: acceleration negated, as iPhones send it.
+    """
+    windowing = model.card.windowing
+    pool = read_pocket_pool(data, windowing, [data_set], CHANNELS, hapt_test)
+    starts, spans = at_hops(pool, windowing.hop)
+    x: F32 = pool.windows(starts).numpy()
+    if turn is not None:
+        rotations = Rotation.random(len(pool.spans), random_state=turn).as_matrix()[spans]  # (N, 3, 3)
+        x = np.einsum("nij,ntcj->ntci", rotations, x.reshape(*x.shape[:2], 3, 3)).reshape(x.shape)
+        x = x.astype(np.float32)
+    if ios:
+        x = x * np.array([-1, -1, -1, 1, 1, 1, -1, -1, -1], np.float32)
+    labels = [*LABELS, *(label for label in model.card.labels if label not in LABELS)]
+    said = np.array([labels.index(label) for label in model.card.labels])[model.predict(x).argmax(axis=1)]
+    return Confusion.of(labels, pool.spans[spans, 2], said)
+
+
+def main(args: argparse.Namespace) -> None:
+    """`tools/evaluate.py sets`."""
+    model, test = load_model(args.model), args.people == "test"
+    result = evaluate(model, data_dir(args.data), args.data_set, hapt_test=test, turn=args.turn, ios=args.ios)
+    if args.json:
+        print(msgspec.json.encode(result).decode())
+    else:
+        show(f"{model.card.name} on {args.data_set}", result, Console())
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--model", default="lstm-pocket", help="name or folder (default: %(default)s)")
+    parser.add_argument("--data-set", choices=SETS, required=True)
+    parser.add_argument(
+        "--people", choices=("train", "test"), default="test", help="of HAPT's official split"
+    )
+    parser.add_argument("--turn", type=int, metavar="SEED", help="turn the phone at random in every stretch")
+    parser.add_argument("--ios", action="store_true", help="negate acceleration, as iPhones send it")
+    parser.add_argument("--data", type=Path, help="data folder (default: HARD_DATA, ../shared/data, data)")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")

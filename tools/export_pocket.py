@@ -1,0 +1,131 @@
+"""Checkpoint of tools/train_pocket.py -> models/lstm-pocket, with the figures on what was left out."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Final
+
+import msgspec
+import torch
+from rich.console import Console
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # `python tools/x.py` and `python -m tools.x`
+
+from hard.card import Figure, SensorCard
+from hard.datasets import data_dir
+from hard.imu import CHANNELS
+from hard.model import load_model
+from hard.nets.pocket import LstmPocket
+from hard.types import HardError, MotionRange, Windowing
+from tools.evaluate_sets import evaluate
+from tools.export import Probabilities, export, write_card
+from tools.pocket_pool import LABELS, POCKET_CHANNELS, SETS, at_hops, read_pocket_pool
+
+NAME: Final = "lstm-pocket"
+LEFT_OUT: Final = ("subjects", *SETS)
+
+
+def new_card(net: torch.nn.Module, command: str) -> SensorCard:
+    """The model's card, without figures and sha256."""
+    return SensorCard(
+        name=NAME,
+        summary="Seven activities from a phone carried anywhere, turned any way, from Android or iOS",
+        labels=list(LABELS),
+        channels=list(POCKET_CHANNELS),
+        sha256="",
+        windowing=Windowing(),
+        parameters=sum(p.numel() for p in net.parameters()),
+        input="(N, 128, 6) float32: gyroscope xyz [rad/s], total acc xyz [g]",
+        output="(N, 7) float32: probabilities in the order of labels",
+        training={
+            "data": (
+                "raw recordings: HAPT, the 21 training people (waist, Galaxy S II); MotionSense, users 1-16 "
+                "(front trouser pocket, iPhone 6s, sign turned to Android's); sp_sw_har, 23 people (front "
+                "pocket, walking and a little sitting)"
+            ),
+            "windows": "through the daemon's own Imu: any phase inside a labelled stretch",
+            "augmentation": (
+                "speed of the motion (12 %), its size and the gyroscope's (15 %); for the gaits the "
+                "gyroscope also by 50 %, or absent; no rotations: they do not change what the network sees"
+            ),
+            "selection": (
+                "HAPT's nine test people took no part. The design was chosen by training on MotionSense and "
+                "sp_sw_har and testing on HAPT's training people, and on people left out; designs trained "
+                "without MotionSense were measured on it some sixty times, and none was chosen for that"
+            ),
+            "command": f"{command}; then python tools/export_pocket.py",
+        },
+        figures=[],
+        intended_use=(
+            "A phone in a trouser pocket or at the waist, turned any way; iOS or Android; 20-400 Hz, "
+            "resampled to 50 Hz; with a gyroscope. A phone that always hangs at the waist as in HAPT is "
+            "better off with lstm-waist, which sees the posture by the phone's tilt"
+        ),
+        limitations=[
+            "sitting, standing and laying are told by how the body sways alone, since a phone turned any way "
+            "shows no posture: at the waist they are taken for each other in one window of eight",
+            "laying is known from phones at the waist only, running from pockets only",
+            "stairs of people, phones and places that are in none of the training sets are often taken for "
+            "walking: see the figures of sets left out",
+            "hand, wrist, bag and coat pocket were never seen",
+            "seven activities only: all else, transitions between postures too, gets one of the labels",
+            "probabilities were trained with label smoothing and are not calibrated",
+        ],
+        licence=(
+            "weights: MIT. Data: HAPT, cite J.-L. Reyes-Ortiz et al., Transition-Aware Human Activity "
+            "Recognition Using Smartphones, Neurocomputing 171 (2016), no commercial use of the data; "
+            "MotionSense, MIT, cite M. Malekzadeh et al., Mobile Sensor Data Anonymization, IoTDI 2019; "
+            "sp_sw_har, CC BY 4.0, cite M. Matey-Sanz et al., Data in Brief 50 (2023)"
+        ),
+        motion_range=MotionRange(4.0, 9.0),  # labelled windows of MotionSense who jog: at most 3.42 and 5.92
+    )
+
+
+def figures(folder: Path, data: Path) -> list[Figure]:
+    """What the written model reaches on HAPT's nine test people, as recorded and turned."""
+    model = load_model(str(folder))
+    out = []
+    for turn, how in ((None, "as recorded"), (0, "turned at random")):
+        result = evaluate(model, data, "hapt", hapt_test=True, turn=turn, ios=False)
+        command = f"python tools/evaluate.py sets --model {NAME} --data-set hapt"
+        command += "" if turn is None else f" --turn {turn}"
+        place = f"hapt, the nine people of the official test, all labelled stretches, {how}"
+        out.append(Figure("accuracy", round(result.accuracy, 4), place, command, result.n))
+    return out
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("checkpoint", type=Path, nargs="?", default=Path("build/lstm-pocket/checkpoint.pt"))
+    parser.add_argument("--data", type=Path, help="data folder (default: HARD_DATA, ../shared/data, data)")
+    parser.add_argument("--out", type=Path, default=Path("models") / NAME, help="default: %(default)s")
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    data = data_dir(args.data)
+    try:
+        saved = torch.load(args.checkpoint, weights_only=True)
+    except OSError as e:
+        raise HardError(f"{args.checkpoint}: {e.strerror}; train it with tools/train_pocket.py") from None
+    net = LstmPocket(len(LABELS))
+    net.load_state_dict(saved["weights"])
+    card = new_card(net, f"python tools/train_pocket.py --seed {saved['seed']}")
+    pool = read_pocket_pool(data, card.windowing, SETS, CHANNELS)
+    real = pool.windows(at_hops(pool, 16 * card.windowing.window)[0]).numpy()
+    card = export(Probabilities(net), card, args.out, real)
+    found = []
+    for name in LEFT_OUT:
+        path = args.checkpoint.with_name(f"{name}.json")
+        if path.exists():
+            found += msgspec.json.decode(path.read_bytes(), type=list[Figure])
+    found += figures(args.out, data)
+    write_card(args.out, msgspec.structs.replace(card, figures=found))
+    Console().print(f"{args.out}: {card.parameters:,} parameters, sha256 {card.sha256[:12]}")
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except HardError as e:
+        sys.exit(f"error: {e}")

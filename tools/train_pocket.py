@@ -1,0 +1,201 @@
+"""Train lstm-pocket on three data sets, or measure it on people or on a whole data set left out."""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+import msgspec
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.progress import Progress
+from torch import Tensor
+from torch.nn import functional as F
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # `python tools/x.py` and `python -m tools.x`
+
+from hard.card import Figure
+from hard.datasets import data_dir
+from hard.nets.level import still_frame
+from hard.nets.pocket import MOVING, LstmPocket
+from hard.types import F32, HardError, Windowing
+from tools.confusion import Confusion, show
+from tools.pocket_pool import LABELS, PERSON, SETS, at_hops, draw, read_pocket_pool
+from tools.pool import Pool
+
+STEPS: Final = 2400
+BATCH: Final = 128
+LR: Final = 3e-3
+SMOOTHING: Final = 0.1
+AVERAGE: Final = 0.995  # decay of the averaged weights, per step
+WARP: Final = 0.12  # log standard deviation of the speed of the motion
+GAIN: Final = 0.15  # log standard deviation of a factor on what moves, and on the gyroscope
+POSTURE_STEPS: Final = 1500
+POSTURE_BATCH: Final = 512
+POSTURE_LR: Final = 5e-3
+POSTURE_WINDOWS: Final = 24_000
+
+
+def train(pool: Pool, seed: int, steps: int, progress: Progress, name: str) -> LstmPocket:
+    """Train on every stretch of the pool; returns the averaged weights, in evaluation mode."""
+    torch.manual_seed(seed)
+    rng = np.random.default_rng(seed)
+    net = LstmPocket(len(LABELS)).eval()
+    net.fit_scales(pool.windows(draw(pool.spans, 4000, rng)[0]))
+    train_postures(net, pool, rng)
+    averaged = copy.deepcopy(net)
+    optimizer = torch.optim.AdamW(net.parameters(), LR, weight_decay=0.01)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LR, steps, pct_start=0.15)
+    task = progress.add_task(name, total=steps)
+    net.train()
+    for step in range(1, steps + 1):
+        starts, y = draw(pool.spans, BATCH, rng)
+        x = augment(pool, starts)
+        logits = net.gaits(x, *still_frame(x, net.rate_hz))
+        loss = F.cross_entropy(logits, y.clamp(max=MOVING), label_smoothing=SMOOTHING)
+        optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
+        optimizer.step()
+        schedule.step()
+        average(averaged, net, min(AVERAGE, step / (step + 10)))
+        progress.update(task, advance=1, description=f"{name} loss {loss.item():.3f}")
+    return averaged
+
+
+def average(averaged: LstmPocket, net: LstmPocket, decay: float) -> None:
+    with torch.no_grad():
+        for a, b in zip(averaged.parameters(), net.parameters(), strict=True):
+            a.lerp_(b, 1 - decay)
+
+
+def train_postures(net: LstmPocket, pool: Pool, rng: np.random.Generator) -> None:
+    """The two layers that tell the postures, from windows of people at rest, any phase."""
+    spans = pool.spans[pool.spans[:, 2] >= MOVING]
+    starts, y = draw(spans, POSTURE_WINDOWS, rng)
+    numbers = net.fit_sway(pool.windows(starts))
+    parameters = net.posture.parameters()
+    optimizer = torch.optim.AdamW(parameters, POSTURE_LR, weight_decay=0.01)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, POSTURE_LR, POSTURE_STEPS)
+    net.train()
+    for _ in range(POSTURE_STEPS):
+        rows = torch.randint(len(y), (POSTURE_BATCH,))
+        logits = net.postures(numbers[rows])
+        loss = F.cross_entropy(logits, y[rows] - MOVING, label_smoothing=SMOOTHING / 2)
+        optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        schedule.step()
+    net.eval()
+
+
+def augment(pool: Pool, starts: Tensor) -> Tensor:
+    """The windows, (n, T, 6), of people who move faster or slower and stronger, by other phones."""
+    n, length = len(starts), pool.window
+    speed = torch.exp(WARP * torch.randn(n)).clamp(0.75, 1.3)
+    at = (torch.arange(length) - (length - 1) / 2) * speed[:, None] + (length - 1) / 2 + starts[:, None]
+    at = at.clamp(0, len(pool.stream) - 2)
+    before = at.floor().long()
+    part = (at - before)[:, :, None].float()
+    x = pool.stream[before] * (1 - part) + pool.stream[before + 1] * part
+    gain, turn = torch.exp(GAIN * torch.randn(2, n, 1, 1)).unbind(0)
+    rest = x[:, :, 3:].mean(dim=1, keepdim=True)
+    return torch.cat([x[:, :, :3] * speed[:, None, None] * turn, rest + (x[:, :, 3:] - rest) * gain], dim=2)
+
+
+def predict(net: LstmPocket, pool: Pool, starts: Tensor) -> F32:
+    """Probabilities of these windows, (n, labels)."""
+    with torch.inference_mode():
+        parts = [net(pool.windows(starts[i : i + 256])) for i in range(0, len(starts), 256)]
+    out: F32 = torch.softmax(torch.cat(parts), dim=1).numpy()
+    return out
+
+
+def leave_people_out(
+    pool: Pool, folds: int, seed: int, steps: int, progress: Progress
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """Truth, prediction and set (N,) of every window, by a network that never saw its person.
+
+    A fold leaves out people of all the sets at once.
+    """
+    people = np.random.default_rng(0).permutation(pool.users)  # the same folds for every seed
+    truth, said, kind = [], [], []
+    for fold in range(folds):
+        left_out = np.concatenate([people[people // PERSON == k][fold::folds] for k in range(len(SETS))])
+        net = train(pool.of(np.setdiff1d(people, left_out)), seed, steps, progress, f"fold {fold}")
+        held = pool.of(left_out)
+        starts, spans = at_hops(held, Windowing().hop)
+        truth.append(held.spans[spans, 2])
+        kind.append(held.spans[spans, 4])
+        said.append(predict(net, held, starts).argmax(axis=1))
+    return np.concatenate(truth), np.concatenate(said), np.concatenate(kind)
+
+
+def leave_set_out(
+    pool: Pool, left_out: int, seed: int, steps: int, progress: Progress
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """The same of one set's windows, by a network that saw the others; activities that only it has are not
+    counted."""
+    rest = Pool(pool.stream, pool.spans[pool.spans[:, 4] != left_out], pool.window)
+    known = np.isin(pool.spans[:, 2], rest.spans[:, 2])
+    held = Pool(pool.stream, pool.spans[(pool.spans[:, 4] == left_out) & known], pool.window)
+    net = train(rest, seed, steps, progress, f"without {SETS[left_out]}")
+    starts, spans = at_hops(held, Windowing().hop)
+    said = predict(net, held, starts).argmax(axis=1)
+    return held.spans[spans, 2], said, held.spans[spans, 4]
+
+
+def report(results: Sequence[NDArray[np.int64]], what: str, command: str, console: Console) -> list[Figure]:
+    """Show a confusion matrix of every set, and return the accuracies as figures."""
+    truth, said, kind = results
+    figures = []
+    for k in np.unique(kind):
+        matrix = Confusion.of(LABELS, truth[kind == k], said[kind == k])
+        show(f"{SETS[k]}, {what}", matrix, console)
+        figures.append(Figure("accuracy", round(matrix.accuracy, 4), f"{SETS[k]}, {what}", command, matrix.n))
+    return figures
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", type=Path, help="data folder (default: HARD_DATA, ../shared/data, data)")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--steps", type=int, default=STEPS)
+    parser.add_argument("--out", type=Path, default=Path("build/lstm-pocket"), help="default: %(default)s")
+    parser.add_argument("--leave-out", choices=("subjects", *SETS), help="only measure, on what is left out")
+    parser.add_argument("--folds", type=int, default=4, help="of --leave-out subjects (default: %(default)s)")
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    console = Console()
+    pool = read_pocket_pool(data_dir(args.data), Windowing(), SETS)
+    args.out.mkdir(parents=True, exist_ok=True)
+    with Progress(console=console) as progress:
+        if args.leave_out is None:
+            net = train(pool, args.seed, args.steps, progress, "lstm-pocket")
+            saved = {"seed": args.seed, "steps": args.steps, "weights": net.state_dict()}
+            torch.save(saved, args.out / "checkpoint.pt")
+            console.print(f"{args.out}/checkpoint.pt; next: python tools/export_pocket.py")
+            return
+        if args.leave_out == "subjects":
+            results = leave_people_out(pool, args.folds, args.seed, args.steps, progress)
+            what = f"people left out, {args.folds} folds"
+        else:
+            left_out = SETS.index(args.leave_out)
+            results = leave_set_out(pool, left_out, args.seed, args.steps, progress)
+            what = "trained without this set: the activities it shares with the others"
+    command = f"python tools/train_pocket.py --leave-out {args.leave_out} --seed {args.seed}"
+    found = report(results, what, command, console)
+    (args.out / f"{args.leave_out}.json").write_bytes(msgspec.json.encode(found))
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except HardError as e:
+        sys.exit(f"error: {e}")
