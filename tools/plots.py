@@ -22,6 +22,11 @@ def _figure(width: float, height: float) -> Figure:
     return Figure((width, height), layout="constrained")
 
 
+def require() -> None:
+    """Raises HardError without matplotlib, before and not after hours of training."""
+    _figure(1, 1)
+
+
 def curves(path: Path, history: Mapping[str, Sequence[float]], title: str) -> None:
     """One panel for losses, one for shares (names that end in accuracy), over the epochs."""
     figure = _figure(9, 3.5)

@@ -102,6 +102,8 @@ def decide(
 
 def train_webcam(args: argparse.Namespace, console: Console) -> None:
     """Train on everything but HELD_OUT, or one network a fold."""
+    torch.set_num_threads(1)  # small layers: a second thread waits more than it helps
+    cv2.setNumThreads(1)
     data, device = data_dir(args.data), device_of(args)
     with Progress(console=console) as progress:
         sources = webcam.read_sources(data, progress)
@@ -162,8 +164,7 @@ def main() -> None:
     args.steps = args.steps or (webcam.FOLD_STEPS if args.folds else webcam.STEPS)
     args.out = args.out or Path("build") / args.preset
     args.out.mkdir(parents=True, exist_ok=True)
-    torch.set_num_threads(1)
-    cv2.setNumThreads(1)
+    plots.require()
     (train_webcam if args.preset == "webcam" else train_fixed)(args, Console())
 
 
