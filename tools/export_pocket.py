@@ -67,8 +67,9 @@ def new_card(net: torch.nn.Module, command: str) -> SensorCard:
             "sitting, standing and laying are told by how the body sways alone, since a phone turned any way "
             "shows no posture: at the waist they are taken for each other in one window of eight",
             "laying is known from phones at the waist only, running from pockets only",
-            "stairs of people, phones and places that are in none of the training sets are often taken for "
-            "walking: see the figures of sets left out",
+            "walking and stairs are taken for each other where people, phones or places are like none of the "
+            "training sets: stairs for walking in MotionSense left out, slow walking around a cone for "
+            "stairs in sp_sw_har left out; see the figures of sets left out",
             "hand, wrist, bag and coat pocket were never seen",
             "seven activities only: all else, transitions between postures too, gets one of the labels",
             "probabilities were trained with label smoothing and are not calibrated",
