@@ -49,6 +49,12 @@ def test_the_share_right_is_of_windows_with_a_truth() -> None:
     assert got.right == pytest.approx((truth - 4) / truth)  # those that end at 18-21 s
 
 
+def test_each_activity_and_the_transitions_are_reported_apart() -> None:
+    got, _ = judge(*[W] * 11, *[D], *[S] * 6, *[D] * 5)
+    assert got.right_by == {W: 1.0, S: pytest.approx(5 / 8)}  # 14-18 s of 14-21 s
+    assert got.in_transition == pytest.approx(3 / 4)  # windows that end at 10-13 s; that of 12 s is wrong
+
+
 @pytest.mark.data
 def test_steady_labels_hold_what_the_readme_says(data: Path) -> None:
     """On the test people: a sixth of the flaps, at most one hop (1.28 s) more delay, no fewer right."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import itertools
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
@@ -36,6 +37,9 @@ DEFINITIONS: Final = {
     "activity: 0 where the label came first, infinite where it never came",
     "missed": "changes of infinite delay",
     "right": "share of the windows wholly within a labelled stretch that have its label",
+    "right_by": "the same for each activity's stretches",
+    "in_transition": "share of the windows between two labelled stretches, wholly within neither, that "
+    "have the label of the stretch before or after; no other share counts these windows",
     "changes_per_h": "all label changes, between labelled stretches too, per hour of recording",
 }
 
@@ -49,6 +53,8 @@ class Steadiness(msgspec.Struct, frozen=True):
     delay_p95_s: float
     missed: int
     right: float
+    right_by: dict[str, float]
+    in_transition: float
     changes_per_h: float
 
 
@@ -59,6 +65,7 @@ class StreamScore(msgspec.Struct, frozen=True):
     recordings: int
     hours: float
     judged_hours: float  # of windows wholly within a labelled stretch
+    transition_hours: float  # of windows between labelled stretches
     changes: int
     unknown: float  # share of the windows wholly within a labelled stretch whose steady label is `unknown`
     raw: Steadiness
@@ -77,10 +84,12 @@ class Labelled(msgspec.Struct, frozen=True):
 
 class _Count(msgspec.Struct):
     flaps: int = 0
-    judged: int = 0
-    right: int = 0
+    judged: Counter[str] = msgspec.field(default_factory=Counter)  # windows of each activity
+    right: Counter[str] = msgspec.field(default_factory=Counter)
     unknown: int = 0
     changes: int = 0
+    between: int = 0  # windows of transitions
+    between_right: int = 0
 
 
 def evaluate_stream(model: Model, sessions: Sequence[Session]) -> StreamScore:
@@ -104,9 +113,10 @@ def evaluate_stream(model: Model, sessions: Sequence[Session]) -> StreamScore:
         model=model.card.name,
         recordings=len(sessions),
         hours=sum(r.length_s for r in raw) / 3600,
-        judged_hours=count.judged * hop_s / 3600,
+        judged_hours=count.judged.total() * hop_s / 3600,
+        transition_hours=count.between * hop_s / 3600,
         changes=sum(len(delays(r)) for r in raw),
-        unknown=count.unknown / count.judged,
+        unknown=count.unknown / count.judged.total(),
         raw=steadiness(raw, window_s, hop_s),
         steady=steadiness(steady, window_s, hop_s),
         definitions=DEFINITIONS,
@@ -118,13 +128,16 @@ def steadiness(recordings: Sequence[Labelled], window_s: float, hop_s: float) ->
     count = _count(recordings, window_s)
     waits = sorted(itertools.chain.from_iterable(delays(r) for r in recordings))
     hours = sum(r.length_s for r in recordings) / 3600
+    judged = count.judged.total()
     return Steadiness(
         flaps=count.flaps,
-        flaps_per_h=count.flaps / (count.judged * hop_s / 3600),
+        flaps_per_h=count.flaps / (judged * hop_s / 3600),
         delay_median_s=_quantile(waits, 0.5),
         delay_p95_s=_quantile(waits, 0.95),
         missed=waits.count(np.inf),
-        right=count.right / count.judged,
+        right=count.right.total() / judged,
+        right_by={name: count.right[name] / n for name, n in sorted(count.judged.items())},
+        in_transition=count.between_right / max(count.between, 1),
         changes_per_h=count.changes / hours,
     )
 
@@ -156,11 +169,20 @@ def _count(recordings: Sequence[Labelled], window_s: float) -> _Count:
                 answered = before in (None, truth) or changed[:i][r.t_end[:i] >= ended].any()
                 out.flaps += bool(changed[i] and answered and not (right and not was_right))
                 was_right |= right
-                out.judged += 1
-                out.right += right
+                out.judged[truth] += 1
+                out.right[truth] += right
                 out.unknown += r.labels[i] == "unknown"
             before, ended = truth, last
+        _count_between(r, window_s, out)
     return out
+
+
+def _count_between(r: Labelled, window_s: float, out: _Count) -> None:
+    for (old, _, end), (new, start, last) in itertools.pairwise(r.segments / [1, RATE_HZ, RATE_HZ]):
+        allowed = (LABELS[int(old)], LABELS[int(new)])
+        rows = (r.t_end >= end) & (r.t_end < last) & (r.t_end - window_s < start - 1e-6)
+        out.between += int(rows.sum())
+        out.between_right += sum(r.labels[i] in allowed for i in np.flatnonzero(rows))
 
 
 def _quantile(values: list[float], share: float) -> float:
@@ -171,12 +193,16 @@ def _quantile(values: list[float], share: float) -> float:
 def show(result: StreamScore, console: Console) -> None:
     console.print(
         f"[bold]{result.model}[/bold] on {result.recordings} continuous recordings, {result.hours:.2f} h, "
-        f"{result.changes} changes; {result.judged_hours:.2f} h of windows within labelled stretches"
+        f"{result.changes} changes; {result.judged_hours:.2f} h of windows within labelled stretches, "
+        f"{result.transition_hours:.2f} h in transitions"
     )
     table = Table("", "raw", "steady")
     for name in Steadiness.__struct_fields__:
         values = [getattr(kind, name) for kind in (result.raw, result.steady)]
-        table.add_row(name, *(f"{v}" if isinstance(v, int) else f"{v:.4g}" for v in values))
+        if name != "right_by":
+            table.add_row(name, *(f"{v}" if isinstance(v, int) else f"{v:.4g}" for v in values))
+    for label, share in result.raw.right_by.items():
+        table.add_row(f"right, {label}", f"{share:.4g}", f"{result.steady.right_by[label]:.4g}")
     console.print(table)
     console.print(f"unknown: {100 * result.unknown:.2f} % of the windows within labelled stretches")
     for name, text in result.definitions.items():
