@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from hard.card import read_card
 from hard.datasets import CHECKOUT
@@ -23,9 +24,10 @@ from hard.nets.lstm import Lstm
 from hard.types import F32, HardError
 from tools.evaluate import evaluate, score
 from tools.export import Probabilities, check_export, export, new_card
-from tools.presets import PRESETS
+from tools.presets import PRESETS, SHIPPED
+from tools.scores import calibration_error
 
-COMMITTED = {name: CHECKOUT / "models" / name for name in PRESETS}
+COMMITTED = {name: CHECKOUT / "models" / name for name in SHIPPED}
 
 
 class Treacherous(nn.Module):
@@ -97,7 +99,7 @@ def test_an_export_that_differs_on_real_windows_alone_is_refused(net: nn.Module,
 
 def test_scores_of_a_small_example() -> None:
     y = np.array([0, 0, 0, 1, 2, 3, 4, 5])
-    predicted = np.array([0, 0, 1, 1, 2, 3, 4, 4])
+    predicted = np.eye(6, dtype=np.float32)[[0, 0, 1, 1, 2, 3, 4, 4]]
     certain = np.array([True, True, True, True, False, False, False, False])
     result = score("m", y, predicted, certain)
     assert result.accuracy == 6 / 8
@@ -108,6 +110,20 @@ def test_scores_of_a_small_example() -> None:
     assert walking.f1 == pytest.approx(0.8)
     assert (laying.precision, laying.recall, laying.f1) == (0.0, 0.0, 0.0)
     assert result.macro_f1 == pytest.approx((0.8 + 2 / 3 + 1 + 1 + 2 / 3 + 0) / 6)
+
+
+def test_calibration_error_of_a_small_example() -> None:
+    confidence = np.array([0.95, 0.95, 0.95, 0.95, 0.5, 0.5], np.float32)
+    right = np.array([True, True, True, False, False, True])
+    assert calibration_error(confidence, right) == pytest.approx(4 / 6 * 0.2)
+    assert calibration_error(np.ones(3, np.float32), np.ones(3, bool)) == 0
+
+
+def test_a_temperature_sharpens_and_keeps_the_order(net: Probabilities) -> None:
+    x = torch.from_numpy(windows(20))
+    with torch.no_grad():
+        plain, sharp = net(x), Probabilities(net.net, 0.5).eval()(x)
+    torch.testing.assert_close(sharp, F.normalize(plain**2, p=1, dim=1))
 
 
 @pytest.mark.parametrize("how", [["tools/evaluate.py"], ["-m", "tools.evaluate"]])
@@ -136,7 +152,7 @@ def test_committed_weights_fit_the_network_that_their_preset_builds(name: str) -
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # torch.jit is deprecated upstream
         weights = torch.jit.load(COMMITTED[name] / "model.pt").state_dict()
-    net = Probabilities(preset.build(len(LABELS), len(preset.channels))).eval()
+    net = Probabilities(preset.build(len(LABELS), len(preset.channels)), preset.temperature).eval()
     net.load_state_dict(weights)
     assert check_export(net, load_model(str(COMMITTED[name])), {"random": windows(50)}) < 1e-5
 

@@ -4,18 +4,12 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch import Tensor
-from torch.nn import functional as F
+from torch import Tensor, nn
 
 from hard.datasets.hapt import LABELS
-from hard.nets.acc import SITTING, STANDING, SWAY, LstmAcc, sway
-
-
-def swaying(n: int, size: float) -> Tensor:
-    """Windows (n, 128, 6) of an upright body at rest, each tilted a little, that sways by about `size` g."""
-    body = size * torch.randn(n, 128, 3)
-    up = F.normalize(torch.tensor([1.0, 0, 0]) + 0.2 * torch.randn(n, 1, 3), dim=2)
-    return torch.cat([body, body + up], dim=2)
+from hard.nets.lstm import Lstm
+from hard.nets.posture import SITTING, STANDING, PostureLstm, sway, sway_numbers
+from hard.nets.published import ResidualBiLstm, StackedLstm
 
 
 def turned(x: Tensor, axis: int, angle: float) -> Tensor:
@@ -23,39 +17,74 @@ def turned(x: Tensor, axis: int, angle: float) -> Tensor:
     v = torch.zeros(3)
     v[axis] = angle
     cross = torch.tensor([[0, -v[2], v[1]], [v[2], 0, -v[0]], [-v[1], v[0], 0]])
-    return (x.view(*x.shape[:2], 2, 3) @ torch.matrix_exp(cross).T).view_as(x)
+    return (x.view(*x.shape[:2], -1, 3) @ torch.matrix_exp(cross).T).view_as(x)
 
 
+@pytest.mark.parametrize("channels", [6, 9])
 @pytest.mark.parametrize("angle", [-1.0, 0.3, 1.0])
-def test_how_steep_a_phone_hangs_does_not_change_the_sway(angle: float) -> None:
+def test_how_steep_a_phone_hangs_does_not_change_the_sway(angle: float, channels: int) -> None:
     torch.manual_seed(0)
-    body = 0.005 * torch.randn(20, 128, 3)
-    x = torch.cat([body, body - body.mean(dim=1, keepdim=True) + torch.tensor([1.0, 0, 0])], dim=2)
+    x = 0.005 * torch.randn(20, 128, channels)
+    x[:, :, -3:] += torch.tensor([1.0, 0, 0]) - x[:, :, -3:].mean(dim=1, keepdim=True)
     torch.testing.assert_close(sway(turned(x, 1, angle))[:, 3:], sway(x)[:, 3:], atol=1e-3, rtol=0)
     torch.testing.assert_close(sway(x)[:, :3], torch.tensor([[1.0, 0, 0]]).expand(20, 3))
 
 
-def test_sway_of_a_phone_on_a_table_or_without_any_signal_is_a_number() -> None:
-    x = torch.zeros(2, 128, 6)
-    x[1, :, 5] = 1.0
-    assert sway(x).shape == (2, SWAY)
+@pytest.mark.parametrize("channels", [6, 9])
+def test_sway_of_a_phone_on_a_table_or_without_any_signal_is_a_number(channels: int) -> None:
+    x = torch.zeros(2, 128, channels)
+    x[1, :, -1] = 1.0
+    assert sway(x).shape == (2, sway_numbers(channels))
     assert sway(x).isfinite().all()
 
 
-def test_only_the_sway_tells_sitting_from_standing() -> None:
+def test_sway_sees_that_a_body_tilts_as_its_gyroscope_says() -> None:
+    """About a pivot under the phone, the tilt follows the rate; the other way round the phone only shifts."""
+    t = torch.arange(128) / 50
+    rate = 0.02 * torch.cos(2 * torch.pi * t)  # rad/s
+    tilt = 0.02 * torch.sin(2 * torch.pi * t) / (2 * torch.pi)
+    x = torch.zeros(2, 128, 9)
+    x[:, :, 6] = 1.0
+    x[:, :, 8] = torch.stack([tilt, -tilt])
+    x[:, :, 4] = rate
+    same, opposite = sway(x)
+    changed = (same - opposite).abs() > 0.5
+    assert changed.any()
+    torch.testing.assert_close(same[changed], -opposite[changed])
+
+
+def test_sway_splits_sitting_from_standing_and_says_nothing_else() -> None:
     torch.manual_seed(0)
-    net = LstmAcc(len(LABELS), width=8, hidden=8).eval()
-    x = torch.cat([swaying(50, 0.003), swaying(50, 0.006)])
-    net.fit_rule(x, torch.tensor([SITTING, STANDING]).repeat_interleave(50))
-    other = x.clone()
-    other[:, :, :3] = torch.randn(100, 128, 3)  # body acceleration, of which the rule takes nothing
+    net = PostureLstm(len(LABELS), width=8, hidden=8).eval()
+    x = torch.randn(10, 128, 9)
+    pair = [SITTING, STANDING]
+    rest = [i for i in range(len(LABELS)) if i not in pair]
     with torch.no_grad():
-        a, b = net(x), net(other)
-    assert not torch.allclose(a, b, atol=0.01)
-    odds = a[:, STANDING] - a[:, SITTING]
-    torch.testing.assert_close(odds, b[:, STANDING] - b[:, SITTING])
-    assert (odds[:50] < 0).all()
-    assert (odds[50:] > 0).all()
+        y, alone, odds = net(x), net.of_lstm(x), net.of_sway(x)[:, 0]
+    torch.testing.assert_close(y[:, rest], alone[:, rest])
+    torch.testing.assert_close(y[:, pair].logsumexp(1), alone[:, pair].logsumexp(1))
+    torch.testing.assert_close(y[:, STANDING] - y[:, SITTING], alone[:, STANDING] - alone[:, SITTING] + odds)
+
+
+@pytest.mark.parametrize(
+    ("net", "parameters"),
+    [(Lstm, 95_694), (PostureLstm, 103_919), (StackedLstm, 17_414), (ResidualBiLstm, 36_294)],
+)
+@pytest.mark.parametrize("n", [1, 5])
+def test_windows_become_logits(net: type[nn.Module], parameters: int, n: int) -> None:
+    built = net(len(LABELS)).eval()
+    assert sum(p.numel() for p in built.parameters()) == parameters
+    with torch.no_grad():
+        assert built(torch.randn(n, 128, 9)).shape == (n, len(LABELS))
+
+
+@pytest.mark.parametrize("net", [PostureLstm, StackedLstm, ResidualBiLstm])
+def test_a_window_is_judged_alone(net: type[nn.Module]) -> None:
+    torch.manual_seed(0)
+    built = net(len(LABELS)).eval()
+    x = torch.randn(7, 128, 9)
+    with torch.no_grad():
+        torch.testing.assert_close(built(x)[3:4], built(x[3:4]), atol=1e-5, rtol=1e-4)
 
 
 def test_the_labels_are_those_of_hapt() -> None:

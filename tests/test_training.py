@@ -16,14 +16,13 @@ from rich.progress import Progress
 from hard.datasets import data_dir, features
 from hard.datasets.hapt import LABELS, TEST_USERS, official_windows, read_sessions
 from hard.imu import Imu, Limits
-from hard.nets.acc import LstmAcc
-from hard.nets.lstm import Lstm
+from hard.nets.posture import PostureLstm
 from hard.recordings import Recording
 from hard.stats import Counters
 from hard.types import F32, Chunk, HardError, Windowing
 from tools.pool import KINDS, Pool, read_pool
 from tools.presets import PRESETS, Preset
-from tools.train_sensor import augment, correct, train
+from tools.train_sensor import augment, fit_temperature, logits, train
 
 W = Windowing()
 WITHOUT_GYRO = [0, 1, 2, 6, 7, 8]
@@ -172,7 +171,7 @@ def tremor_pool() -> Pool:
 
 
 def small_preset(name: str, epochs: int) -> Preset:
-    build = partial({"lstm-waist": Lstm, "lstm-acc": LstmAcc}[name], width=8, hidden=8)
+    build = partial(PostureLstm, width=8, hidden=8)
     return msgspec.structs.replace(PRESETS[name], build=build, epochs=epochs, batch=32)
 
 
@@ -183,7 +182,15 @@ def test_training_learns_motions_of_a_thousandth_of_g(name: str, channels: list[
     with Progress(disable=True) as progress:
         net = train(pool, small_preset(name, 24), 0, progress, "test")
     starts, y = pool.draw(1, 600, np.random.default_rng(9))
-    assert correct(net, pool, starts, y).mean() > 0.95
+    assert (logits(net, pool, starts).argmax(dim=1) == y).float().mean() > 0.95
+
+
+def test_the_temperature_undoes_a_scale() -> None:
+    torch.manual_seed(0)
+    z = torch.randn(20_000, 6)
+    y = torch.distributions.Categorical(logits=z).sample()
+    assert fit_temperature(z * 1.5, y) == pytest.approx(1.5, abs=0.05)
+    assert fit_temperature(z * 0.6, y) == pytest.approx(0.6, abs=0.02)
 
 
 def test_the_same_seed_gives_the_same_weights() -> None:

@@ -16,9 +16,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # `python tools/x.
 from hard.datasets import data_dir
 from hard.datasets.hapt import LABELS, official_windows
 from hard.model import Model, load_model
-from hard.types import HardError
+from hard.types import F32, HardError
 from tools import elsewhere, evaluate_sets, own, report, stream, unknown, video_score, worn
-from tools.scores import ClassScore, confusion_matrix, per_class, tables
+from tools.scores import ClassScore, calibration_error, confusion_matrix, per_class, tables
 
 OTHERS = {
     "stream": (stream, "raw and steady labels on HAPT's test recordings"),
@@ -42,6 +42,7 @@ class Score(msgspec.Struct, frozen=True):
     macro_f1: float
     n_count_matched: int
     accuracy_count_matched: float  # over the windows whose place in the recording is certain
+    calibration_error: float
     labels: list[str]
     confusion: list[list[int]]  # rows: truth, columns: prediction
     per_class: dict[str, ClassScore]
@@ -52,14 +53,12 @@ def evaluate(model: Model, data: Path) -> Score:
     if tuple(model.card.labels) != LABELS:
         raise HardError(f"{model.card.name}: labels {model.card.labels}; expected {list(LABELS)}")
     x, official = official_windows(data, "test", model.card.windowing)
-    predicted = model.predict(x).argmax(axis=1)
-    return score(model.card.name, official.y, predicted, official.count_matched)
+    return score(model.card.name, official.y, model.predict(x), official.count_matched)
 
 
-def score(
-    model: str, y: NDArray[np.int64], predicted: NDArray[np.intp], count_matched: NDArray[np.bool_]
-) -> Score:
-    """All figures of a model's predictions (N,) for the truth y (N,), both indices into LABELS."""
+def score(model: str, y: NDArray[np.int64], probabilities: F32, count_matched: NDArray[np.bool_]) -> Score:
+    """All figures of a model's probabilities (N, 6) for the truth y (N,), indices into LABELS."""
+    predicted = probabilities.argmax(axis=1)
     confusion = confusion_matrix(y, predicted, len(LABELS))
     classes = per_class(confusion, LABELS)
     right = y == predicted
@@ -70,6 +69,7 @@ def score(
         macro_f1=float(np.mean([c.f1 for c in classes.values()])),
         n_count_matched=int(count_matched.sum()),
         accuracy_count_matched=float(right[count_matched].mean()),
+        calibration_error=calibration_error(probabilities.max(axis=1), right),
         labels=list(LABELS),
         confusion=confusion.tolist(),
         per_class=classes,
@@ -81,7 +81,8 @@ def show(result: Score, console: Console) -> None:
         f"[bold]{result.model}[/bold] on {result.n:,} official test windows: "
         f"accuracy {100 * result.accuracy:.2f} %, macro F1 {result.macro_f1:.4f}\n"
         f"windows whose place is certain ({result.n_count_matched:,}): "
-        f"{100 * result.accuracy_count_matched:.2f} %"
+        f"{100 * result.accuracy_count_matched:.2f} %\n"
+        f"expected calibration error: {100 * result.calibration_error:.2f} %"
     )
     console.print(*tables(result.labels, result.per_class, result.confusion))
 

@@ -39,12 +39,13 @@ TOLERANCE: Final = 1e-5  # of a probability, between the trained network and wha
 class Probabilities(nn.Module):
     """A network that returns logits -> one that returns probabilities, (N, T, channels) -> (N, labels)."""
 
-    def __init__(self, net: nn.Module) -> None:
+    def __init__(self, net: nn.Module, temperature: float = 1.0) -> None:
         super().__init__()
         self.net = net
+        self.temperature = temperature
 
     def forward(self, x: Tensor) -> Tensor:
-        return torch.softmax(self.net(x), dim=1)
+        return torch.softmax(self.net(x) / self.temperature, dim=1)
 
 
 def script(net: nn.Module) -> bytes:
@@ -129,6 +130,7 @@ def figures(name: str, folder: Path, data: Path) -> list[Figure]:
     return [
         Figure("accuracy", round(result.accuracy, 4), place, command, result.n),
         Figure("macro F1", round(result.macro_f1, 4), place, command, result.n),
+        Figure("expected calibration error", round(result.calibration_error, 4), place, command, result.n),
         Figure("accuracy", round(result.accuracy_count_matched, 4), certain, command, result.n_count_matched),
     ]
 
@@ -154,11 +156,11 @@ def main() -> None:
     training = {"command": f"{command}; then python tools/export.py build/{name}/checkpoint.pt"}
     card = new_card(name, preset, net, training)
     real, _ = official_windows(data, "train", card.windowing)
-    card = export(Probabilities(net), card, folder, real[::8])
+    card = export(Probabilities(net, preset.temperature), card, folder, real[::8])
     found = figures(name, folder, data)
     folds = args.checkpoint.with_name("folds.json")
     if folds.exists():
-        found.append(msgspec.json.decode(folds.read_bytes(), type=Figure))
+        found += msgspec.json.decode(folds.read_bytes(), type=list[Figure])
     write_card(folder, msgspec.structs.replace(card, figures=found))
     Console().print(f"{folder}: {card.parameters:,} parameters, sha256 {card.sha256[:12]}")
 

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
+
+
+BINS: Final = 15  # of confidence, equally wide, in the expected calibration error
 
 
 class ClassScore(msgspec.Struct, frozen=True):
@@ -47,6 +51,15 @@ def confusion_matrix(
     confusion = np.zeros((labels, labels), np.int64)
     np.add.at(confusion, (y, predicted), 1)
     return confusion
+
+
+def calibration_error(confidence: NDArray[np.floating], right: NDArray[np.bool_]) -> float:
+    """Expected calibration error: |share right - mean confidence| (N,) per bin, weighed by its windows.
+
+    Method: Guo et al., On Calibration of Modern Neural Networks (2017).
+    """
+    rows = np.minimum((confidence * BINS).astype(np.int64), BINS - 1)
+    return float(np.abs(np.bincount(rows, right - confidence.astype(np.float64))).sum() / len(right))
 
 
 def per_class(confusion: NDArray[np.int64], labels: Sequence[str]) -> dict[str, ClassScore]:

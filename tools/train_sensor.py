@@ -11,7 +11,6 @@ from typing import Final
 import msgspec
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import Progress
 from torch import Tensor
@@ -22,11 +21,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # `python tools/x.
 from hard.card import Figure
 from hard.datasets import data_dir
 from hard.datasets.hapt import LABELS
-from hard.nets.acc import LstmAcc
-from hard.nets.lstm import Lstm
+from hard.nets.posture import SITTING, STANDING, PostureLstm
 from hard.types import HardError, Windowing
 from tools.pool import KINDS, Pool, read_pool
-from tools.presets import PRESETS, Preset
+from tools.presets import PRESETS, Preset, SensorNet
+from tools.scores import calibration_error
 
 ROTATION_DEG: Final = 15.0  # standard deviation; 8 gave 97.5 %, 15 98.5 %, 20 98.3 % (--folds 5, 12 epochs)
 GAIN: Final = 0.05  # standard deviation of a factor on acceleration and on the gyroscope
@@ -35,19 +34,19 @@ AVERAGE: Final = 0.998  # decay of the averaged weights, per step
 SHARES: Final = (1.0, 1.0, 0.25)  # windows of each of KINDS in an epoch, per official window
 
 
-def train(pool: Pool, preset: Preset, seed: int, progress: Progress, name: str) -> Lstm:
+def train(pool: Pool, preset: Preset, seed: int, progress: Progress, name: str) -> SensorNet:
     """Train on every window of the pool; returns the averaged weights, in evaluation mode."""
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
     net = preset.build(len(LABELS), len(preset.channels))
     official, labels = pool.official()
     net.fit_scales(pool.windows(official))
-    if isinstance(net, LstmAcc):
-        net.fit_rule(pool.windows(official), labels)
+    if isinstance(net, PostureLstm):
+        net.fit_sway(pool.windows(official), labels)
     averaged = copy.deepcopy(net).eval()
     counts = [int(share * len(official)) for share in SHARES]
     steps = preset.epochs * (sum(counts) // preset.batch)
-    optimizer = torch.optim.AdamW(net.parameters(), preset.lr, weight_decay=0.01)
+    optimizer = torch.optim.AdamW(net.parameters(), preset.lr, weight_decay=preset.weight_decay)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, preset.lr, steps, pct_start=0.15)
     task = progress.add_task(name, total=steps)
     step = 0
@@ -56,11 +55,10 @@ def train(pool: Pool, preset: Preset, seed: int, progress: Progress, name: str) 
         starts, y = torch.cat([d[0] for d in draws]), torch.cat([d[1] for d in draws])
         order = torch.randperm(len(starts))[: steps // preset.epochs * preset.batch]
         for rows in order.view(-1, preset.batch):
-            logits = net(augment(pool.windows(starts[rows])))
-            loss = F.cross_entropy(logits, y[rows], label_smoothing=SMOOTHING)
+            loss = loss_of(net, augment(pool.windows(starts[rows])), y[rows])
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
-            torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
+            torch.nn.utils.clip_grad_norm_(net.parameters(), preset.clip)
             optimizer.step()
             schedule.step()
             step += 1
@@ -69,10 +67,23 @@ def train(pool: Pool, preset: Preset, seed: int, progress: Progress, name: str) 
     return averaged
 
 
-def average(averaged: Lstm, net: Lstm, decay: float) -> None:
+def average(averaged: SensorNet, net: SensorNet, decay: float) -> None:
     with torch.no_grad():
         for a, b in zip(averaged.parameters(), net.parameters(), strict=True):
             a.lerp_(b, 1 - decay)
+        for a, b in zip(averaged.buffers(), net.buffers(), strict=True):
+            a.copy_(b)
+
+
+def loss_of(net: SensorNet, x: Tensor, y: Tensor) -> Tensor:
+    """Cross-entropy; a PostureLstm's two parts each get their own, so that neither leans on the other."""
+    if not isinstance(net, PostureLstm):
+        return F.cross_entropy(net(x), y, label_smoothing=SMOOTHING)
+    upright = (y == SITTING) | (y == STANDING)
+    standing = (y[upright] == STANDING).float() * (1 - SMOOTHING) + SMOOTHING / 2
+    odds = net.of_sway(x[upright])[:, 0]
+    sway_loss = F.binary_cross_entropy_with_logits(odds, standing, reduction="sum") / len(y)
+    return F.cross_entropy(net.of_lstm(x), y, label_smoothing=SMOOTHING) + sway_loss
 
 
 def augment(x: Tensor) -> Tensor:
@@ -99,30 +110,47 @@ def augment(x: Tensor) -> Tensor:
     return torch.cat([part * gain for part, gain in zip(turned.unbind(2), gains, strict=True)], dim=2)
 
 
-def correct(net: Lstm, pool: Pool, starts: Tensor, y: Tensor) -> NDArray[np.bool_]:
-    """Which of these windows the network gets right, (n,)."""
+def logits(net: SensorNet, pool: Pool, starts: Tensor) -> Tensor:
+    """What the network says of these windows, (n, labels)."""
     with torch.inference_mode():
-        parts = [net(pool.windows(starts[i : i + 512])).argmax(dim=1) for i in range(0, len(starts), 512)]
-    hits: NDArray[np.bool_] = (torch.cat(parts) == y).numpy()
-    return hits
+        return torch.cat([net(pool.windows(starts[i : i + 512])) for i in range(0, len(starts), 512)])
 
 
-def cross_validate(pool: Pool, preset: Preset, folds: int, seed: int, console: Console) -> float:
-    """Leave subjects out over the pool's people; returns the mean accuracy on their official windows."""
+def cross_validate(
+    pool: Pool, preset: Preset, folds: int, seed: int, console: Console, out: Path
+) -> tuple[float, float, float]:
+    """Leave subjects out over the pool's people; writes the networks of the folds.
+
+    Returns, of the left-out people's official windows, the accuracy (mean of folds), the temperature that
+    calibrates the probabilities, and the expected calibration error with it.
+    """
     people = np.random.default_rng(0).permutation(pool.users)  # the same folds for every seed
-    scores = []
+    scores, said = [], []
     with Progress(console=console) as progress:
         for fold, left_out in enumerate(np.array_split(people, folds)):
             net = train(pool.of(np.setdiff1d(people, left_out)), preset, seed, progress, f"fold {fold}")
+            torch.save({"users": left_out.tolist(), "weights": net.state_dict()}, out / f"fold-{fold}.pt")
             held = pool.of(left_out)
             rng = np.random.default_rng(1)
             sets = [held.official()] + [held.draw(kind, 2000, rng) for kind in (1, 2)]
-            scores.append([float(correct(net, held, *s).mean()) for s in sets])
+            results = [(logits(net, held, starts), y) for starts, y in sets]
+            said.append(results[0])
+            scores.append([float((z.argmax(dim=1) == y).float().mean()) for z, y in results])
             shown = ", ".join(f"{k} {100 * v:.2f} %" for k, v in zip(KINDS, scores[-1], strict=True))
             progress.print(f"fold {fold}, without users {sorted(left_out.tolist())}: {shown}")
     means = np.mean(scores, axis=0)
+    z, y = torch.cat([z for z, _ in said]), torch.cat([y for _, y in said])
+    temperature = fit_temperature(z, y)
+    confidence, answer = torch.softmax(z / temperature, dim=1).max(dim=1)
+    error = calibration_error(confidence.numpy(), (answer == y).numpy())
     console.print("mean: " + ", ".join(f"{k} {100 * v:.2f} %" for k, v in zip(KINDS, means, strict=True)))
-    return float(means[0])
+    console.print(f"temperature {temperature:.2f}: expected calibration error {100 * error:.2f} %")
+    return float(means[0]), temperature, error
+
+
+def fit_temperature(z: Tensor, y: Tensor) -> float:
+    """The divisor of the logits (n, labels) with the lowest cross-entropy, in hundredths."""
+    return min((t / 100 for t in range(20, 200)), key=lambda t: float(F.cross_entropy(z / t, y)))
 
 
 def main() -> None:
@@ -140,13 +168,16 @@ def main() -> None:
     out = args.out or Path("build") / args.preset
     out.mkdir(parents=True, exist_ok=True)
     if args.folds:
-        mean = cross_validate(pool, preset, args.folds, args.seed, console)
+        mean, _, error = cross_validate(pool, preset, args.folds, args.seed, console, out)
         command = (
             f"python tools/train_sensor.py --preset {args.preset} --seed {args.seed} --folds {args.folds}"
         )
         people = f"the official windows of left-out training people, {args.folds} folds of {len(pool.users)}"
-        figure = Figure("accuracy, mean of folds", round(mean, 4), people, command)
-        (out / "folds.json").write_bytes(msgspec.json.encode(figure))
+        figures = [
+            Figure("accuracy, mean of folds", round(mean, 4), people, command),
+            Figure("expected calibration error, out of fold", round(error, 4), people, command),
+        ]
+        (out / "folds.json").write_bytes(msgspec.json.encode(figures))
         return
     with Progress(console=console) as progress:
         net = train(pool, preset, args.seed, progress, args.preset)
