@@ -4,8 +4,8 @@ The logarithms of a device's probabilities are averaged with exponential forgett
 is the confidence. They are floored, so that one window has a say but not the last word. Another activity
 replaces the current one when it is `hysteresis` times as likely and the current one has lasted `min_hold_s`.
 Nobody stands up without moving: while the phone lies still, the average is taken over longer. All times are
-seconds on the device's clock: they mean the same at any hop and overlap. The ratio suits models trained with
-label smoothing, as ours are; an overconfident one needs a larger ratio or a longer average.
+seconds on the device's clock: they mean the same at any hop and overlap. The ratio suits models whose
+probabilities are calibrated, as ours are; an overconfident one needs a larger ratio or a longer average.
 """
 
 from __future__ import annotations

@@ -21,6 +21,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # `python tools/x.
 from hard.card import Figure
 from hard.datasets import data_dir
 from hard.datasets.hapt import LABELS
+from hard.nets.acc import LstmAcc
 from hard.nets.posture import SITTING, STANDING, PostureLstm
 from hard.types import HardError, Windowing
 from tools.pool import KINDS, Pool, read_pool
@@ -43,6 +44,8 @@ def train(pool: Pool, preset: Preset, seed: int, progress: Progress, name: str) 
     net.fit_scales(pool.windows(official))
     if isinstance(net, PostureLstm):
         net.fit_sway(pool.windows(official), labels)
+    if isinstance(net, LstmAcc):
+        net.fit_rule(pool.windows(official), labels)
     averaged = copy.deepcopy(net).eval()
     counts = [int(share * len(official)) for share in SHARES]
     steps = preset.epochs * (sum(counts) // preset.batch)
