@@ -130,7 +130,7 @@ class EngineSettings(Section, frozen=True):
 class SmoothingSettings(Section, frozen=True):
     """Tuned on predictions for HAPT's training people by models that did not see them; see smoothing.py."""
 
-    time_constant_s: Annotated[float, Meta(gt=0.0, le=60.0)] = 0.6
+    time_constant_s: Annotated[float, Meta(gt=0.0, le=60.0)] = 0.7
     settle_s: Annotated[float, Meta(ge=0.0, le=60.0)] = 3.0
     still_time_constant_s: Annotated[float, Meta(gt=0.0, le=600.0)] = 5.0
     hysteresis: Annotated[float, Meta(ge=1.0)] = 18.0

@@ -32,6 +32,9 @@ ROTATION_DEG: Final = 15.0  # standard deviation; 8 gave 97.5 %, 15 98.5 %, 20 9
 GAIN: Final = 0.05  # standard deviation of a factor on acceleration and on the gyroscope
 SMOOTHING: Final = 0.1
 AVERAGE: Final = 0.998  # decay of the averaged weights, per step
+OPINION_EPOCHS: Final = 60
+OPINION_BATCH: Final = 64
+OPINION_LR: Final = 3e-3
 SHARES: Final = (1.0, 1.0, 0.25)  # windows of each of KINDS in an epoch, per official window
 
 
@@ -58,7 +61,9 @@ def train(pool: Pool, preset: Preset, seed: int, progress: Progress, name: str) 
         starts, y = torch.cat([d[0] for d in draws]), torch.cat([d[1] for d in draws])
         order = torch.randperm(len(starts))[: steps // preset.epochs * preset.batch]
         for rows in order.view(-1, preset.batch):
-            loss = loss_of(net, augment(pool.windows(starts[rows])), y[rows])
+            x = augment(pool.windows(starts[rows]))
+            said = net.of_lstm(x) if isinstance(net, PostureLstm) else net(x)
+            loss = F.cross_entropy(said, y[rows], label_smoothing=SMOOTHING)
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             torch.nn.utils.clip_grad_norm_(net.parameters(), preset.clip)
@@ -67,6 +72,8 @@ def train(pool: Pool, preset: Preset, seed: int, progress: Progress, name: str) 
             step += 1
             average(averaged, net, min(AVERAGE, step / (step + 10)))
             progress.update(task, advance=1, description=f"{name} loss {loss.item():.3f}")
+    if isinstance(averaged, PostureLstm):
+        train_opinion(averaged, pool, seed, progress, name)
     return averaged
 
 
@@ -78,15 +85,31 @@ def average(averaged: SensorNet, net: SensorNet, decay: float) -> None:
             a.copy_(b)
 
 
-def loss_of(net: SensorNet, x: Tensor, y: Tensor) -> Tensor:
-    """Cross-entropy; a PostureLstm's two parts each get their own, so that neither leans on the other."""
-    if not isinstance(net, PostureLstm):
-        return F.cross_entropy(net(x), y, label_smoothing=SMOOTHING)
-    upright = (y == SITTING) | (y == STANDING)
-    standing = (y[upright] == STANDING).float() * (1 - SMOOTHING) + SMOOTHING / 2
-    odds = net.of_sway(x[upright])[:, 0]
-    sway_loss = F.binary_cross_entropy_with_logits(odds, standing, reduction="sum") / len(y)
-    return F.cross_entropy(net.of_lstm(x), y, label_smoothing=SMOOTHING) + sway_loss
+def train_opinion(net: PostureLstm, pool: Pool, seed: int, progress: Progress, name: str) -> None:
+    """Train what a PostureLstm makes of sway, on the upright windows of the pool, and leave the LSTM alone."""
+    torch.manual_seed(seed)
+    rng = np.random.default_rng(seed)
+    upright = Pool(pool.stream, pool.spans[np.isin(pool.spans[:, 2], (SITTING, STANDING))], pool.window)
+    counts = [int(share * len(upright.official()[0])) for share in SHARES]
+    per_epoch = sum(counts) // OPINION_BATCH
+    steps = OPINION_EPOCHS * per_epoch
+    optimizer = torch.optim.AdamW(net.opinion.parameters(), OPINION_LR, weight_decay=0.05)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, OPINION_LR, steps, pct_start=0.2)
+    task = progress.add_task(f"{name}, sway", total=steps)
+    net.opinion.train()
+    for _ in range(OPINION_EPOCHS):
+        draws = [upright.official()] + [upright.draw(kind, counts[kind], rng) for kind in (1, 2)]
+        starts, y = torch.cat([d[0] for d in draws]), torch.cat([d[1] for d in draws])
+        standing = (y == STANDING).float() * (1 - SMOOTHING) + SMOOTHING / 2
+        for rows in torch.randperm(len(starts))[: per_epoch * OPINION_BATCH].view(per_epoch, -1):
+            odds = net.of_sway(augment(upright.windows(starts[rows])))[:, 0]
+            loss = F.binary_cross_entropy_with_logits(odds, standing[rows])
+            optimizer.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+            schedule.step()
+            progress.update(task, advance=1, description=f"{name}, sway, loss {loss.item():.3f}")
+    net.opinion.eval()
 
 
 def augment(x: Tensor) -> Tensor:
