@@ -158,7 +158,7 @@ def test_committed_weights_fit_the_network_that_their_preset_builds(name: str) -
 
 
 @pytest.mark.data
-@pytest.mark.parametrize(("name", "least"), [("lstm-waist", 0.97), ("lstm-acc", 0.92)])
+@pytest.mark.parametrize(("name", "least"), [("lstm-waist", 0.975), ("lstm-acc", 0.92)])
 def test_a_committed_model_reaches_what_its_card_claims(data: Path, name: str, least: float) -> None:
     result = evaluate(load_model(str(COMMITTED[name])), data)
     assert result.n == 2947

@@ -66,6 +66,15 @@ def test_sway_splits_sitting_from_standing_and_says_nothing_else() -> None:
     torch.testing.assert_close(y[:, STANDING] - y[:, SITTING], alone[:, STANDING] - alone[:, SITTING] + odds)
 
 
+def test_the_lstm_of_a_posture_lstm_starts_and_goes_on_as_if_alone() -> None:
+    torch.manual_seed(0)
+    alone, after = Lstm(len(LABELS)).state_dict(), torch.rand(3)
+    torch.manual_seed(0)
+    both, after_both = PostureLstm(len(LABELS)).state_dict(), torch.rand(3)
+    assert all(torch.equal(alone[name], both[name]) for name in alone)
+    torch.testing.assert_close(after, after_both, rtol=0, atol=0)
+
+
 @pytest.mark.parametrize(
     ("net", "parameters"),
     [(Lstm, 95_694), (PostureLstm, 103_919), (StackedLstm, 17_414), (ResidualBiLstm, 36_294)],

@@ -16,6 +16,7 @@ from rich.progress import Progress
 from hard.datasets import data_dir, features
 from hard.datasets.hapt import LABELS, TEST_USERS, official_windows, read_sessions
 from hard.imu import Imu, Limits
+from hard.nets.acc import LstmAcc
 from hard.nets.posture import PostureLstm
 from hard.recordings import Recording
 from hard.stats import Counters
@@ -171,7 +172,7 @@ def tremor_pool() -> Pool:
 
 
 def small_preset(name: str, epochs: int) -> Preset:
-    build = partial(PostureLstm, width=8, hidden=8)
+    build = partial({"lstm-waist": PostureLstm, "lstm-acc": LstmAcc}[name], width=8, hidden=8)
     return msgspec.structs.replace(PRESETS[name], build=build, epochs=epochs, batch=32)
 
 

@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-
 BINS: Final = 15  # of confidence, equally wide, in the expected calibration error
 
 

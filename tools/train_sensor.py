@@ -81,12 +81,12 @@ def average(averaged: SensorNet, net: SensorNet, decay: float) -> None:
     with torch.no_grad():
         for a, b in zip(averaged.parameters(), net.parameters(), strict=True):
             a.lerp_(b, 1 - decay)
-        for a, b in zip(averaged.buffers(), net.buffers(), strict=True):
-            a.copy_(b)
+        for mine, its in zip(averaged.buffers(), net.buffers(), strict=True):
+            mine.copy_(its)
 
 
 def train_opinion(net: PostureLstm, pool: Pool, seed: int, progress: Progress, name: str) -> None:
-    """Train what a PostureLstm makes of sway, on the upright windows of the pool, and leave the LSTM alone."""
+    """Train what a PostureLstm makes of sway, on the upright windows of the pool; the LSTM stays."""
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
     upright = Pool(pool.stream, pool.spans[np.isin(pool.spans[:, 2], (SITTING, STANDING))], pool.window)

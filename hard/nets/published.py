@@ -65,6 +65,21 @@ class BidirectionalCell(nn.Module):
         return torch.cat([ahead, back.flip(1)], dim=2)
 
 
+class ResidualLayer(nn.Module):
+    """(N, T, inputs) -> (N, T, hidden): the sum of some cells' outputs, normalised."""
+
+    def __init__(self, inputs: int, hidden: int, cells: int) -> None:
+        super().__init__()
+        self.cells = nn.ModuleList(BidirectionalCell(inputs, hidden) for _ in range(cells))
+        self.dropout = nn.Dropout(0.15)
+        self.norm = nn.BatchNorm1d(hidden)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.dropout(torch.stack([cell(x) for cell in self.cells]).sum(dim=0))
+        out: Tensor = self.norm(y.transpose(1, 2)).transpose(1, 2)
+        return out
+
+
 class ResidualBiLstm(nn.Module):
     """Windows (N, T, channels) -> logits (N, labels): 3 layers, each the sum of 3 cells.
 
@@ -80,18 +95,15 @@ class ResidualBiLstm(nn.Module):
         super().__init__()
         self.scale = Standardised(channels)
         self.layers = nn.ModuleList(
-            nn.ModuleList(BidirectionalCell(hidden if i else channels, hidden) for _ in range(cells))
-            for i in range(layers)
+            ResidualLayer(hidden if i else channels, hidden, cells) for i in range(layers)
         )
-        self.norms = nn.ModuleList(nn.BatchNorm1d(hidden) for _ in range(layers))
         self.dropout = nn.Dropout(0.15)
         self.head = nn.Linear(hidden, labels)
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.dropout(self.scale(x))
-        for cells, norm in zip(self.layers, self.norms, strict=True):
-            y = self.dropout(torch.stack([cell(y) for cell in cells]).sum(dim=0))  # (N, T, hidden)
-            y = norm(y.transpose(1, 2)).transpose(1, 2)
+        for layer in self.layers:
+            y = layer(y)  # (N, T, hidden)
         logits: Tensor = self.head(self.dropout(y[:, -1]))
         return logits
 
