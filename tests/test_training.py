@@ -17,6 +17,7 @@ from hard.datasets import data_dir, features
 from hard.datasets.hapt import LABELS, TEST_USERS, official_windows, read_sessions
 from hard.imu import Imu, Limits
 from hard.nets.acc import LstmAcc
+from hard.nets.lstm import Lstm
 from hard.nets.posture import PostureLstm
 from hard.recordings import Recording
 from hard.stats import Counters
@@ -184,6 +185,18 @@ def test_training_learns_motions_of_a_thousandth_of_g(name: str, channels: list[
         net = train(pool, small_preset(name, 24), 0, progress, "test")
     starts, y = pool.draw(1, 600, np.random.default_rng(9))
     assert (logits(net, pool, starts).argmax(dim=1) == y).float().mean() > 0.95
+
+
+def test_the_lstm_learns_as_if_there_were_no_sway() -> None:
+    presets = [
+        msgspec.structs.replace(
+            PRESETS["lstm-waist"], build=partial(net, width=8, hidden=8), epochs=1, batch=32
+        )
+        for net in (Lstm, PostureLstm)
+    ]
+    with Progress(disable=True) as progress:
+        alone, both = (train(tremor_pool(), p, 0, progress, "test").state_dict() for p in presets)
+    assert all(torch.equal(alone[name], both[name]) for name in alone)
 
 
 def test_the_temperature_undoes_a_scale() -> None:
