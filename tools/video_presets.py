@@ -57,7 +57,7 @@ PRESETS: Final = {
         Pretrained,
         1,
         128,
-        Schedule(epochs=3, batch=32, lr=1e-3, one_cycle=True, weight_decay=0.02, smoothing=0.1),
+        Schedule(epochs=3, batch=32, lr=3e-4, one_cycle=True, weight_decay=0.02, smoothing=0.1),
         by_frame=True,
         augmentation=("flip", "rotation", "brightness", "crop"),
         test=0.2,
