@@ -77,7 +77,7 @@ def address(url: str, settings: BrokerSettings, environ: Mapping[str, str]) -> B
         raise HardError("broker.username: missing; a password needs its user (or mqtt://user@host)")
     if password is None and username is not None and "CREDENTIALS_DIRECTORY" in environ:
         credential = Path(environ["CREDENTIALS_DIRECTORY"]) / CREDENTIAL
-        password = _secret(credential, "credential") if credential.exists() else None
+        password = _credential(credential)
     wanted = [n for n in ("ca", "cert", "key", "insecure") if getattr(tls, n)]
     if wanted and not at.tls:
         raise HardError(
@@ -152,6 +152,16 @@ def _secret(path: Path, name: str) -> str:
     if not text or "\n" in text:
         raise HardError(f"{name}: {path}: expected the password, on one line")
     return text
+
+
+def _credential(path: Path) -> str | None:
+    """systemd's credential; none where the file is absent or, as the unit's default has it, blank."""
+    try:
+        return _secret(path, "credential") if path.read_bytes().strip() else None
+    except FileNotFoundError:
+        return None
+    except OSError as e:
+        raise HardError(f"credential: {path}: {e.strerror}") from None
 
 
 def explain_failure(error: OSError | None, tls: bool) -> str:

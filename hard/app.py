@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import faulthandler
 import gc
 import logging
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,12 +17,14 @@ from rich.console import Console, RenderableType
 from hard import __version__
 from hard import log as logs
 from hard.broker import Broker
+from hard.care import Care
 from hard.config import state_dir
 from hard.console import over, report, show
 from hard.embedded import password_file
 from hard.link import Link
 from hard.opencv import need_opencv
 from hard.outputs import Outputs
+from hard.passwords import forms, known_secrets
 from hard.phones import Simulator
 from hard.runtime import Runtime, Stop
 from hard.settings import Settings
@@ -33,6 +37,7 @@ from hard.types import HardError
 from hard.welcome import welcome
 
 if TYPE_CHECKING:
+    from hard.metrics import Metrics
     from hard.motion import Motion
     from hard.sight import Sight
     from hard.sinks.display import Display
@@ -41,8 +46,9 @@ log = logging.getLogger(__name__)
 
 
 def run(
-    settings: Settings,
+    load: Callable[[], Settings],
     *,
+    config: Path | None = None,
     simulate: int = 0,
     for_s: float | None = None,
     window: bool = False,
@@ -50,9 +56,11 @@ def run(
 ) -> int:
     """The daemon, until a signal or `for_s` seconds; returns the exit status.
 
+    `load` reads the settings, now and for every reload; `config` is the file that it reads them from.
     `window` shows the camera's picture, `record` films it.
     """
     began_s = time.monotonic()
+    settings = load()
     if WEBCAM in settings.sources.enabled:
         need_opencv()
         parse(settings.sources.webcam.camera)  # a mistake is said before anything starts
@@ -61,15 +69,16 @@ def run(
 
         need_window()
     console = Console()
-    if console.is_terminal and not (window or record):
-        logs.setup_terminal(settings.log_level, console)
+    terminal = console if console.is_terminal and not (window or record) else None
+    spread = logs.setup(settings.log_level, settings.log_format, terminal, known_secrets(settings))
+    if terminal:
         logging.getLogger("hard.labels").setLevel(logging.WARNING)  # the table shows them
-    else:
-        logs.setup(settings.log_level)
+    sys.excepthook = lambda kind, error, trace: log.critical("%s", kind, exc_info=(kind, error, trace))
+    faulthandler.enable()  # the watchdog's SIGABRT leaves every thread's stack in the log
     stop = Stop()
-    with stop.on_signals(), contextlib.ExitStack() as stack:
-        daemon = Daemon(settings, Runtime(stop, stack))
-        daemon.start(simulate, shown=window or record is not None)
+    with stop.on_signals(), stop.on_hangup(), contextlib.ExitStack() as stack:
+        daemon = Daemon(settings, Runtime(stop, stack), spread, config)
+        daemon.start(load, simulate, shown=window or record is not None)
         display = daemon.display(window, record)
         gc.collect()
         gc.freeze()  # torch's objects are most of what lives, and need not be looked at again and again
@@ -80,34 +89,43 @@ def run(
         if display is not None:
             display.run(lambda: stop.event.is_set() or over(end_s), daemon.check, stop.event.set)
             daemon.say_totals()
-        elif console.is_terminal:
-            show(console, daemon.frame, stop, end_s, daemon.check)
+        elif terminal:
+            show(terminal, daemon.frame, stop, end_s, daemon.check)
         else:
             report(daemon.say_totals, stop, end_s, daemon.check)
         log.info("stopping")
     if stop.failure:
-        raise HardError(stop.failure)
+        raise HardError(spread.blotted(stop.failure))
     return 0
 
 
 class Daemon:
     """The parts, and what the main thread does with them. Owner: the main thread."""
 
-    def __init__(self, settings: Settings, runtime: Runtime) -> None:
+    def __init__(
+        self, settings: Settings, runtime: Runtime, spread: logs.Spread, config: Path | None
+    ) -> None:
         self.settings = settings
         self.runtime = runtime
         self.link = Link(settings, state_dir(settings), runtime)
+        spread.hide(forms([self.link.url.password or ""]))
+        self.care = Care(settings, self.link, spread, config, runtime)
         self.motion: Motion | None = None
         self.sight: Sight | None = None
 
-    def start(self, simulate: int, *, shown: bool) -> None:
+    def start(self, load: Callable[[], Settings], simulate: int, *, shown: bool) -> None:
         """Start the parts in order; what was started the runtime stops in reverse, also after an error."""
         self.link.launch()
+        from hard.metrics import Metrics
+
         sys.setswitchinterval(0.0005)  # else a forward of 0.8 ms waits 11 ms for a busy thread to let go
-        settings, broker = self.settings, self.link.broker
-        self._build(shown)
+        settings, runtime = self.settings, self.runtime
+        metrics = Metrics(runtime.source_of, runtime.modality_of)
+        self._build(metrics, shown)
         labels = [label for part in (self.motion, self.sight) if part for label in part.labels]
-        outputs = Outputs(settings, state_dir(settings), broker, list(dict.fromkeys(labels)), self.runtime)
+        outputs = Outputs(
+            settings, state_dir(settings), self.link.broker, list(dict.fromkeys(labels)), metrics, runtime
+        )
         outputs.wire()
         if self.motion:
             self.motion.wire()
@@ -117,17 +135,18 @@ class Daemon:
         for part in (self.motion, self.sight):
             if part:
                 part.start(outputs.sinks)
-        self.link.wait()
+        self.care.start(load, self.motion, outputs, metrics)
+        self.link.wait(self.care.turn)
         if simulate:
             self._simulate(simulate)
 
-    def _build(self, shown: bool) -> None:
+    def _build(self, metrics: Metrics, shown: bool) -> None:
         """What the enabled sources need; imported after the broker's child runs: torch takes a second."""
         enabled = self.settings.sources.enabled
         if any(name != WEBCAM for name in enabled):
             from hard.motion import Motion
 
-            self.motion = Motion(self.settings, self.link.broker, self.runtime)
+            self.motion = Motion(self.settings, self.link.broker, metrics, self.runtime)
         if WEBCAM in enabled:
             from hard.sight import Sight
 
@@ -145,23 +164,20 @@ class Daemon:
         )  # fmt: skip
 
     def check(self) -> None:
-        """What the main thread does about every second."""
+        """What the main thread does several times a second."""
         self.link.check()
+        self.care.turn()
         if self.sight and not self.motion and self.sight.source.ended.is_set():
             self.runtime.stop.event.set()  # a video file was the only source, and has been played
 
     @property
-    def model(self) -> str:
-        return ", ".join(part.model.card.name for part in (self.motion, self.sight) if part)
-
-    @property
     def summary(self) -> str:
         missing = "" if self.link.broker.connected else " (not connected yet)"
-        return f"{self.model}, {self.link.kind} {self.link.url}{missing}"
+        return f"{self._what()}{missing}"
 
     def frame(self) -> RenderableType:
         """The live table now."""
-        title = f"hard {__version__}   {self.model}   {self.link.kind} {self.link.url}   Ctrl-C ends"
+        title = f"hard {__version__}   {self._what('   ')}   Ctrl-C ends"
         board, drops = self.runtime.board, self.runtime.counters.drops()
         return render(title, board.labels(), drops, time.time(), board.totals())
 
@@ -170,6 +186,11 @@ class Daemon:
         totals = self.runtime.counters.snapshot()
         what = ", ".join(f"{k} {n}" for k, n in totals.items()) or "idle"
         log.info("%d devices; %s", len(self.runtime.board.labels()), what)
+
+    def _what(self, between: str = ", ") -> str:
+        """The first model of each part, and the broker."""
+        models = ", ".join(models()[0] for models in self.runtime.models_of.values())
+        return f"{models}{between}{self.link.kind} {self.link.url}"
 
     def _forget_synthetic(self, phones: int, outputs: Outputs) -> None:
         """Nobody wants retained labels of people who do not exist."""

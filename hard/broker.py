@@ -7,7 +7,7 @@ import secrets
 import socket
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Final
 
 import paho.mqtt.client as mqtt
@@ -25,7 +25,7 @@ __all__ = ["Broker", "BrokerUrl", "OnMessage", "parse_url"]
 log = logging.getLogger(__name__)
 
 OnMessage = Callable[[str, bytes], None]
-MAX_BACKOFF_S: Final = 30
+MAX_BACKOFF_S: Final = 5  # labels are to flow again within 10 s of the end of any trouble
 STOP_S: Final = 1.0
 MAX_TOPICS: Final = 65_536  # remembered as text
 MAX_TROUBLES: Final = 8  # kinds of trouble logged in one outage
@@ -51,7 +51,7 @@ class Broker:
         self._max_queued = max_queued
         self._presence = presence
         self._filters: dict[str, int] = {}
-        self._pending: set[int] = set()  # SUBSCRIBEs not yet acknowledged
+        self._pending: dict[int, list[str]] = {}  # SUBSCRIBEs not yet acknowledged, by their id
         self._on_message: OnMessage | None = None
         self._on_topic: dict[str, OnMessage] = {}
         self._topics: dict[bytes, str] = {}
@@ -63,6 +63,8 @@ class Broker:
         self._answer = ""  # what the broker said on this connection: nothing yet, "refused" or "online"
         self._troubles: set[str] = set()  # logged in this outage
         self.refusal: str | None = None  # why the broker last said no
+        self.trouble: str | None = None  # the newest of this outage; None while connected
+        self.denied: list[str] = []  # topic filters that the broker refused on this connection
         self._started = False
         protocol = MQTTProtocolVersion.MQTTv5 if url.mqtt5 else MQTTProtocolVersion.MQTTv311
         client_id = f"hard-{secrets.token_hex(4)}"
@@ -72,10 +74,29 @@ class Broker:
     def connected(self) -> bool:
         return self._client.is_connected()
 
+    @property
+    def turns(self) -> int:
+        """A count that goes on, every 15 s at least, as long as paho's thread is not stuck."""
+        return self._client.turns
+
     def listen(self, filters: dict[str, int], on_message: OnMessage) -> None:
         """Subscribe to topic filters (filter -> QoS) on every connect. `on_message` runs in paho's thread."""
         self._filters |= filters
         self._on_message = on_message
+
+    def relisten(self, old: Collection[str], filters: dict[str, int], on_message: OnMessage) -> None:
+        """Listen to other filters instead of `old`, now and on every connect; what stays is not touched."""
+        kept = {f: qos for f, qos in self._filters.items() if f not in old or filters.get(f) == qos}
+        gone = [f for f in old if f not in filters]
+        new = {f: qos for f, qos in filters.items() if f not in kept}
+        self._filters = kept | new
+        self._on_message = on_message
+        if self._client.is_connected():
+            if new:
+                _, mid = self._client.subscribe(list(new.items()))
+                self._pending |= {mid: list(new)} if mid is not None else {}
+            if gone:
+                self._client.unsubscribe(gone)
 
     def listen_to(self, topic: str, on_message: OnMessage, qos: int = 1) -> None:
         """Subscribe to one topic, without wildcards, whose messages go to their own callback."""
@@ -207,24 +228,26 @@ class Broker:
             self._complain(self.refusal)
             return
         self._answer = "online"
+        self.denied = []
         self._troubles.clear()
-        log.info("connected to %s", self.url)
+        self.trouble = None
+        log.info("connected to %s", self.url, extra={"kind": "connected"})
         if self._presence:
             self._send(self._presence, b"online", 1)
         if self._filters:
             _, mid = client.subscribe(list(self._filters.items()))
-            self._pending = {mid} if mid is not None else set()
+            self._pending = {mid: list(self._filters)} if mid is not None else {}
         else:
             self._is_ready()
 
     def _subscribed(
         self, _c: mqtt.Client, _data: object, mid: int, reasons: list[ReasonCode], _p: Properties | None
     ) -> None:
-        for name, reason in zip(self._filters, reasons, strict=False):
+        for name, reason in zip(self._pending.pop(mid, []), reasons, strict=False):
             if reason.is_failure:
+                self.denied.append(name)
                 log.error("%s refused the subscription to %s: %s", self.url, name, reason)
-        self._pending.discard(mid)
-        if not self._pending:
+        if not self._pending and not self._ready.is_set():
             self._is_ready()
 
     def _is_ready(self) -> None:
@@ -250,16 +273,25 @@ class Broker:
         if not reason.is_failure:
             return
         self._counters.add(Drop.NOT_CONNECTED, lost)
-        if self._answer == "online":
+        if self._client.silent:
+            self._complain("the broker does not answer")
+        elif self._answer == "online":
             self._complain("connection lost" + ("" if reason == "Unspecified error" else f": {reason}"))
         elif self._answer != "refused":
             self._complain(explain_silence(self.url))
 
     def _complain(self, what: str) -> None:
-        """One line for each kind of trouble in an outage: paho tries again every 1 to 30 s."""
+        """One line for each kind of trouble in an outage: paho tries again every 1 to 5 s."""
+        self.trouble = what
         if what not in self._troubles and len(self._troubles) < MAX_TROUBLES:
             self._troubles.add(what)
-            log.warning("%s: %s; trying again every 1 to %d s", self.url, what, MAX_BACKOFF_S)
+            log.warning(
+                "%s: %s; trying again every 1 to %d s",
+                self.url,
+                what,
+                MAX_BACKOFF_S,
+                extra={"kind": "broker"},
+            )
 
     def _published(
         self, _c: mqtt.Client, _data: object, mid: int, _reason: ReasonCode, _p: Properties | None

@@ -8,6 +8,8 @@ from typing import Final
 import paho.mqtt.client as mqtt
 from paho.mqtt.enums import MQTTErrorCode, MQTTProtocolVersion
 
+from hard.pulse import Pulse
+
 READ_BYTES: Final = 65_536
 PUBLISH: Final = 0x30
 RETAIN: Final = 0x01
@@ -16,7 +18,7 @@ QOS: Final = 0x06  # bits of a PUBLISH's first byte
 Take = Callable[[bytes, bytes], None]
 
 
-class Client(mqtt.Client):
+class Client(Pulse):
     """Differs from paho's in a few methods: connecting, keep-alive, QoS 1 and 2 and the rest stay its.
 
     paho reads a packet a `select`, its header byte by byte: five system calls a message, each of which hands

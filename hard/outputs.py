@@ -19,16 +19,24 @@ class Outputs:
     """All sinks, in the order in which they get labels. Owner: the main thread."""
 
     def __init__(
-        self, settings: Settings, state: Path, broker: Broker, labels: Sequence[str], runtime: Runtime
+        self,
+        settings: Settings,
+        state: Path,
+        broker: Broker,
+        labels: Sequence[str],
+        metrics: Sink,
+        runtime: Runtime,
     ) -> None:
         """`labels`: every activity that a model of this daemon can tell."""
         self._runtime = runtime
+        self._labels = list(labels)
         o, h = settings.output, settings.homeassistant
         self._totals = _totals(settings, state, broker, runtime)
         self.sinks: list[Sink] = [
             resolve("sinks", SINKS, "mqtt")(o, broker),
             resolve("sinks", SINKS, "board")(runtime.board),
             self._totals,
+            metrics,
         ]
         self._announcer = (
             resolve("sinks", SINKS, "homeassistant")(h, o, broker, labels) if h.enabled else None
@@ -43,6 +51,14 @@ class Outputs:
 
     def start(self) -> None:
         self._runtime.thread("totals", self._totals.run)
+        self._runtime.problems["totals"] = lambda: self._totals.trouble
+
+    def relabel(self, old: Sequence[str], new: Sequence[str]) -> None:
+        """A model was exchanged for one that tells other activities: Home Assistant is to know."""
+        others = [label for label in self._labels if label not in old]  # of other parts' models
+        self._labels = list(dict.fromkeys([*new, *others]))
+        if self._announcer is not None:
+            self._announcer.relabel(self._labels)
 
     def forget_at_end(self, devices: list[str]) -> None:
         """Have devices that do not exist taken back from Home Assistant at the end."""
@@ -59,5 +75,6 @@ def _totals(settings: Settings, state: Path, broker: Broker, runtime: Runtime) -
 
     return Totals(
         Store(state / FILE), publish, runtime.board.put_totals, runtime.counters,
-        keep_days=settings.totals.keep_days, longest_s=settings.smoothing.restart_s,
+        keep_days=settings.totals.keep_days, write_every_s=settings.totals.write_every_s,
+        longest_s=settings.smoothing.restart_s,
     )  # fmt: skip

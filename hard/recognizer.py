@@ -130,6 +130,20 @@ class Recognizer:
                 out += self._predictions(windows, model.card, probabilities)
         return out
 
+    def use(self, model: Model, acc_model: Model, min_rate_hz: float) -> None:
+        """Other models from the next window on; devices keep their state where windows are cut alike."""
+        self._full = self._imu_for(model, self.model, self._full)
+        if self._acc:
+            imu, before = self._acc
+            self._acc = self._imu_for(acc_model, before, imu), acc_model
+        self.model, self._acc_model, self._min_rate_hz = model, acc_model, min_rate_hz
+
+    def _imu_for(self, model: Model, before: Model, imu: Imu) -> Imu:
+        if model.card.windowing == before.card.windowing:
+            return imu
+        self.counters.add(Drop.GAP, len(imu))
+        return Imu(model.card.windowing, self._limits, self.counters)
+
     def evict(self, now_s: float) -> list[str]:
         """Forget devices that have been silent for long; returns their names."""
         return self._full.evict(now_s) + (self._acc[0].evict(now_s) if self._acc else [])

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from types import FrameType
 from typing import Final
 
@@ -25,12 +26,27 @@ class Stop:
 
     def __init__(self) -> None:
         self.event = threading.Event()
+        self.hung_up = threading.Event()  # SIGHUP: read the configuration again
         self.failure: str | None = None
 
     def fail(self, what: str) -> None:
         if self.failure is None:
             self.failure = what
         self.event.set()
+
+    @contextlib.contextmanager
+    def on_hangup(self) -> Iterator[None]:
+        """SIGHUP sets `hung_up`; where it says that our terminal is gone, `event`."""
+        had_terminal = os.isatty(0)
+
+        def handle(_number: int, _frame: FrameType | None) -> None:
+            (self.event if had_terminal and not os.isatty(0) else self.hung_up).set()
+
+        old = signal.signal(signal.SIGHUP, handle)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGHUP, old)
 
     @contextlib.contextmanager
     def on_signals(self) -> Iterator[None]:
@@ -59,7 +75,7 @@ class Stage(msgspec.Struct, frozen=True):
 
     name: str
     progress: Callable[[], int]  # a count that goes on as long as the thread is not stuck
-    limit_s: float  # standing still for longer is a fault
+    patience: float = 1.0  # times health.stuck_s: standing still for longer is a fault
 
 
 class Runtime:
@@ -69,12 +85,32 @@ class Runtime:
         self.stop = stop
         self.counters = Counters()
         self.board = Board()
-        self.stages: list[Stage] = []
+        self.stages: dict[str, list[Stage]] = {}  # by group; see `watch_group`
+        self.problems: dict[str, Callable[[], str | None]] = {}  # by part; None: all is well there
+        self.named_sources: dict[str, Callable[[], Collection[str]]] = {}  # by part: ports, cameras
+        self.models_of: dict[str, Callable[[], list[str]]] = {}  # by part
         self.at_end = stack.callback
 
-    def watch(self, name: str, progress: Callable[[], int], limit_s: float) -> None:
+    def source_of(self, device: str) -> str:
+        """The source that a device belongs to, one of few: itself, or `mqtt` for every phone."""
+        return device if any(device in named() for named in self.named_sources.values()) else "mqtt"
+
+    def modality_of(self, device: str) -> str:
+        """What a device's labels come from: `video` of a camera, `imu` of anything else."""
+        cameras = self.named_sources.get("sight")
+        return "video" if cameras is not None and device in cameras() else "imu"
+
+    def models(self) -> list[str]:
+        """The names of all models in use."""
+        return [name for models in self.models_of.values() for name in models()]
+
+    def watch(self, name: str, progress: Callable[[], int], patience: float = 1.0) -> None:
         """Have a stage's progress watched; see Stage."""
-        self.stages.append(Stage(name, progress, limit_s))
+        self.watch_group(name, [Stage(name, progress, patience)])
+
+    def watch_group(self, group: str, stages: list[Stage]) -> None:
+        """Have these stages watched, instead of those that the group had."""
+        self.stages = {**self.stages, group: stages}  # a new one: others may be going through the old
 
     def thread(
         self,

@@ -201,8 +201,15 @@ class OutputSettings(Section, frozen=True):
             raise ValueError(f"offline_s {self.offline_s:g} must be longer than stale_s {self.stale_s:g}")
 
 
+class HealthSettings(Section, frozen=True):
+    every_s: Seconds = 30.0
+    stuck_s: Annotated[float, Meta(ge=2.0)] = 30.0
+    port: Port | None = 9745
+
+
 class TotalsSettings(Section, frozen=True):
     keep_days: Annotated[int, Meta(ge=1, le=36_500)] = 400
+    write_every_s: Annotated[float, Meta(ge=1.0, le=3600.0)] = 30.0
 
 
 class HomeAssistantSettings(Section, frozen=True):
@@ -219,6 +226,7 @@ class Settings(Section, frozen=True):
     """Everything `hard run` can be told; config/hard.yaml says what each key means."""
 
     log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_format: Literal["auto", "text", "json", "journal"] = "auto"
     state_dir: str | None = None
     broker: BrokerSettings = BrokerSettings()
     embedded: EmbeddedSettings = EmbeddedSettings()
@@ -230,6 +238,7 @@ class Settings(Section, frozen=True):
     output: OutputSettings = OutputSettings()
     homeassistant: HomeAssistantSettings = HomeAssistantSettings()
     totals: TotalsSettings = TotalsSettings()
+    health: HealthSettings = HealthSettings()
 
     def __post_init__(self) -> None:
         if self.imu.evict_after_s <= self.output.offline_s:

@@ -17,7 +17,7 @@ from hard.sources.webcam import WebcamSource
 from hard.video import VideoRecognizer
 from hard.video_engine import VideoEngine
 
-STUCK_S: Final = 15.0  # a frame takes milliseconds, and without one there is a turn a second
+PATIENCE: Final = 2.0  # a camera that is absent is tried again every 30 s at most
 
 
 class Sight:
@@ -35,6 +35,8 @@ class Sight:
         self.view = Latest() if shown else None
         self._samples = Latest()
         rate_hz = self.model.card.clip.rate_hz
+        runtime.models_of["sight"] = lambda: [self.model.card.name]
+        runtime.named_sources["sight"] = lambda: [self.device]
         self.source = WebcamSource(address, webcam, rate_hz, self._samples, self.view, runtime.counters)
 
     @property
@@ -52,6 +54,8 @@ class Sight:
         history = History(Smoother(v.smoothing()), stale_s=o.stale_s, offline_s=o.offline_s)
         engine = VideoEngine(self._samples, recognizer, history, sinks, self._runtime.counters)
         self._runtime.thread("video engine", engine.run, self._samples.wake)
-        self._runtime.watch("video engine", lambda: engine.ticks, STUCK_S)
+        self._runtime.watch("video engine", lambda: engine.ticks)
+        self._runtime.watch("camera", lambda: self.source.turns, PATIENCE)
+        self._runtime.problems["camera"] = self.source.problem
         self.source.start()
         self._runtime.at_end(self.source.stop)

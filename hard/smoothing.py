@@ -33,6 +33,7 @@ class Steady(msgspec.Struct, frozen=True):
 
 
 class _State(msgspec.Struct):
+    names: list[str]  # the model's activities; another model's begin anew
     t_end: float  # device seconds of the newest window
     logs: list[float]  # averaged logarithms: the model's activities, then `unknown`
     activity: str = UNKNOWN
@@ -60,9 +61,11 @@ class Smoother:
         shares = [*p.probabilities.values(), 0.0] if known else [0.0] * len(p.probabilities) + [1.0]
         logs = [math.log(max(share, FLOOR)) for share in shares]
         state = self._states.get(p.device)
-        restarted = state is None or not 0 < p.t_end - state.t_end <= self._settings.restart_s
+        restarted = (
+            state is None or state.names != names or not 0 < p.t_end - state.t_end <= self._settings.restart_s
+        )
         if state is None or restarted:
-            state = self._states[p.device] = _State(p.t_end, logs, moved_t=p.t_end)
+            state = self._states[p.device] = _State(names, p.t_end, logs, moved_t=p.t_end)
         else:
             self._average(state, logs, p)
         state.why = state.why if known else p.reason
@@ -76,6 +79,11 @@ class Smoother:
             return Steady(state.activity, weights[names.index(state.activity)] / total, None, restarted)
         reason = state.why if names[best] == UNKNOWN else LOW_CONFIDENCE
         return Steady(UNKNOWN, 0.0, reason, restarted)
+
+    def use(self, settings: SmoothingSettings) -> None:
+        """Other settings from the next window on; what has been averaged stays."""
+        self._settings = settings
+        self._margin = math.log(settings.hysteresis)
 
     def forget(self, devices: list[str]) -> None:
         for device in devices:

@@ -174,6 +174,7 @@ class Stream:
             self._late_from = None
             return n  # the hop that these may complete is cut before anything else happens
         if step[0] > 0:
+            self._counters.add("gap_ms", int(step[0] / self._clock * 1000))
             self._restart(Drop.GAP)
             return 0
         return self._late(ticks + base)

@@ -16,7 +16,6 @@ from hard.types import DayTotals, Event, Label
 
 log = logging.getLogger(__name__)
 
-WRITE_EVERY_S: Final = 30.0  # what a kill can lose
 PUBLISH_EVERY_S: Final = 60.0  # for each device
 PUBLISH_MOST: Final = 200  # devices a second, so that thousands do not hold up the labels
 MAX_PENDING: Final = 100_000  # sums that may wait for a disk that fails
@@ -38,8 +37,21 @@ class Store:
         return self._db is not None
 
     def open(self) -> None:
-        """Open or create it; raises OSError or sqlite3.Error."""
+        """Open or create it; one that is damaged is put aside. Raises OSError or sqlite3.Error."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            self._db = self._opened()
+        except sqlite3.DatabaseError as e:
+            if isinstance(e, sqlite3.OperationalError):
+                raise  # the disk, or another process: not the file
+            aside = self.path.with_name(f"{self.path.name}.damaged")
+            self.path.replace(aside)
+            for rest in ("-wal", "-shm"):
+                self.path.with_name(self.path.name + rest).unlink(missing_ok=True)
+            log.error("%s: %s; it is kept as %s, daily totals begin anew", self.path, e, aside.name)
+            self._db = self._opened()
+
+    def _opened(self) -> sqlite3.Connection:
         db = sqlite3.connect(self.path, timeout=1.0, check_same_thread=False)
         try:
             db.execute("PRAGMA journal_mode = WAL")
@@ -49,10 +61,13 @@ class Store:
                     "CREATE TABLE IF NOT EXISTS totals (day TEXT, device TEXT, activity TEXT, seconds REAL, "
                     "PRIMARY KEY (day, device, activity)) WITHOUT ROWID"
                 )
+            (verdict,) = db.execute("PRAGMA quick_check(1)").fetchone()
+            if verdict != "ok":
+                raise sqlite3.DatabaseError(verdict)
         except sqlite3.Error:
             db.close()
             raise
-        self._db = db
+        return db
 
     def add(self, sums: dict[Key, float]) -> None:
         """Add seconds to what is there, all or nothing."""
@@ -93,6 +108,7 @@ class Totals:
         counters: Counters,
         *,
         keep_days: int = 400,
+        write_every_s: float = 30.0,
         longest_s: float = 10.0,
         tz: tzinfo | None = None,
     ) -> None:
@@ -112,9 +128,15 @@ class Totals:
         self._due: set[str] = set()  # devices whose totals changed since they were published
         self._leaving: set[str] = set()  # forgotten devices whose seconds may not be written yet
         self._published: dict[str, tuple[float, str]] = {}  # monotonic seconds and day
-        self._tried_s = -WRITE_EVERY_S
+        self._write_every_s = write_every_s  # what a kill can lose
+        self._tried_s = -write_every_s
         self._pruned = ""  # the day on which it was
-        self._failing = False
+        self._failing: str | None = None  # why the disk took nothing the last time
+
+    @property
+    def trouble(self) -> str | None:
+        """Why totals are not on the disk, for the health report; None where they are."""
+        return f"daily totals are not written: {self._failing}" if self._failing else None
 
     # the engine's thread
 
@@ -152,7 +174,7 @@ class Totals:
         with self._lock:
             fresh, self._fresh = self._fresh, {}
             gone, self._gone = self._gone, set()
-        writing = last or now_s - self._tried_s >= WRITE_EVERY_S
+        writing = last or now_s - self._tried_s >= self._write_every_s
         if writing and (fresh or self._pending):
             self._open()
         for key, seconds in fresh.items():
@@ -230,7 +252,7 @@ class Totals:
             try:
                 self._store.add(self._pending)
                 self._pending = {}
-                self._failing = False
+                self._failing = None
                 if self._pruned != today.isoformat():
                     self._store.prune((today - self._keep).isoformat())
                     self._pruned = today.isoformat()
@@ -246,4 +268,4 @@ class Totals:
             log.error(
                 "%s: %s; daily totals are kept in memory until it can be written", self._store.path, error
             )
-        self._failing = True
+        self._failing = str(error)

@@ -50,7 +50,7 @@ def watch(url: BrokerUrl, prefix: str, for_s: float | None = None) -> int:
     """Show labels until a signal or `for_s` seconds; a broker that is absent is waited for."""
     console = Console()
     if console.is_terminal:
-        logs.setup_terminal("warning", console)
+        logs.setup("warning", console=console)
     else:
         logs.setup("info")
     board, counters, stop = Board(), Counters(), Stop()

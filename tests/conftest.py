@@ -177,7 +177,7 @@ class Hard:
         command = Path(sys.executable).parent / "hard"
         self.command = [str(command)] if command.exists() else [sys.executable, "-m", "hard"]
         self.env = {k: v for k, v in os.environ.items() if not k.startswith("HARD__")}
-        self.env |= {"HARD__STATE_DIR": str(folder / "state"), "COLUMNS": "200"}
+        self.env |= {"HARD__STATE_DIR": str(folder / "state"), "COLUMNS": "200", "HARD__HEALTH__PORT": "null"}
 
     def start(self, *arguments: str, **env: str) -> subprocess.Popen[str]:
         process = subprocess.Popen(

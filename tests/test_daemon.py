@@ -31,9 +31,9 @@ from hard.synthetic import SyntheticPhone
 class Subscriber:
     """Everything that a topic filter brings, with its retained messages."""
 
-    def __init__(self, port: int, *filters: str) -> None:
+    def __init__(self, port: int, *filters: str, **access: str) -> None:
         self.messages: list[tuple[str, bytes]] = []
-        self.broker = Broker(BrokerUrl("127.0.0.1", port), Counters(), max_queued=1_000_000)
+        self.broker = Broker(BrokerUrl("127.0.0.1", port, **access), Counters(), max_queued=1_000_000)
         self.broker.listen(
             dict.fromkeys(filters, 1), lambda topic, payload: self.messages.append((topic, payload))
         )

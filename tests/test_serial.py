@@ -188,19 +188,16 @@ def test_a_bridge_that_goes_and_returns_is_read_again(bridge: Bridge, read) -> N
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_a_bridge_that_fell_silent_is_connected_to_again(bridge: Bridge) -> None:
     """The other machine lost its power: nothing ends the connection, and nothing comes."""
-    counters, stop = Counters(), threading.Event()
-    reader = PortReader(
-        "x", PortSettings(port=bridge.url), Inbox(9, 999, counters), counters, stop, silent_s=0.1
-    )
-    thread = threading.Thread(target=reader.run)
-    thread.start()
+    counters = Counters()
+    reader = PortReader("x", PortSettings(port=bridge.url), Inbox(9, 999, counters), counters, silent_s=0.1)
+    reader.start()
     bridge.accept()
     reached(counters, "serial_outages", 1)
     bridge.accept()
     reached(counters, "serial_opened", 2)
-    stop.set()
-    thread.join(5)
-    assert not thread.is_alive()
+    reader.stopped.set()
+    reader.join(5)
+    assert not [t for t in threading.enumerate() if t.name == "serial x"]
 
 
 def test_stop_ends_within_a_second_while_reading_and_while_waiting(board: Board, tmp_path: Path) -> None:
@@ -247,7 +244,7 @@ def test_what_is_wrong_with_a_port_comes_with_the_fix() -> None:
     counters = Counters()
     inbox = Inbox(1, 1, counters)
     with pytest.raises(HardError, match="protocol 'sokcet' not known"):
-        PortReader("x", PortSettings(port="sokcet://a:1"), inbox, counters, threading.Event())
+        PortReader("x", PortSettings(port="sokcet://a:1"), inbox, counters)
     for number, fix in ((2, "plug it in, or see `hard devices`"), (13, "group dialout"), (11, "in use")):
         assert fix in explain("/dev/x", OSError(number, "text"))
 

@@ -17,18 +17,24 @@ MODULES = sorted((ROOT / "hard").rglob("*.py"))
 LAYERS = [
     {"types"},
     {"stats"},
-    {"dsp", "frames", "codecs", "registry", "router", "handoff", "log", "recordings", "synthetic", "novelty"},
+    {"dsp", "frames", "codecs", "registry", "router", "handoff", "log", "journal", "recordings", "synthetic"},
+    {"novelty"},
     {"gait", "profiles"},
     {"opencv", "footage", "overlay"},
+    {"runtime"},
     {"settings", "card"},
     {"config"},
     {"smoothing", "history", "stream", "align", "address", "retained", "totals"},
+    {"pulse", "passwords", "sdnotify", "runfile"},
     {"imu", "model", "personal", "client", "broker"},
     {"video"},
     {"recognizer", "embedded", "sources", "sinks", "phones", "nets"},
-    {"engine", "table", "datasets", "listen", "devices", "welcome", "runtime"},
-    {"video_engine", "console", "link", "outputs", "motion"},
-    {"sight"},
+    {"engine", "table", "datasets", "listen", "devices", "welcome"},
+    {"progress", "health", "intake", "video_engine", "console", "link"},
+    {"metrics", "endpoint", "supervisor", "service"},
+    {"outputs", "motion", "doctor"},
+    {"sight", "reload", "bundle"},
+    {"care"},
     {"app"},
     {"replay", "watch", "check", "capture"},
     {"calibrate", "record"},
@@ -40,6 +46,7 @@ LAYERS = [
 HOME = {
     "torch": {"hard/model.py", "hard/nets/"},
     "cv2": {
+        "hard/doctor/frame.py",
         "hard/frames.py",
         "hard/footage.py",
         "hard/opencv.py",
@@ -47,8 +54,9 @@ HOME = {
         "hard/sources/webcam.py",
         "hard/sinks/display.py",
     },
-    "paho": {"hard/broker.py", "hard/client.py"},
+    "paho": {"hard/broker.py", "hard/client.py", "hard/pulse.py"},
     "serial": {"hard/sources/serial.py"},
+    "prometheus_client": {"hard/metrics.py"},
 }
 
 

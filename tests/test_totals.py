@@ -215,15 +215,19 @@ def test_a_disk_that_fails_is_said_once_counted_and_survived(
     assert wire.sent[-1].seconds == {"walking": 20}
 
 
-def test_a_damaged_file_is_survived(path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_damaged_file_is_put_aside_and_totals_begin_anew(
+    path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     path.parent.mkdir()
     path.write_bytes(b"this is not SQLite " * 100)
     made, wire, counters = keeper(path)
     made.emit(walk(0, 5))
     end(made, 100.0, NOON_S)
-    assert counters[Drop.TOTALS_NOT_WRITTEN] >= 1
-    assert "not a database" in caplog.text
+    assert counters[Drop.TOTALS_NOT_WRITTEN] == 0
+    assert "not a database; it is kept as totals.sqlite3.damaged" in caplog.text
     assert wire.sent[-1].seconds == {"walking": 5}
+    assert stored(path) == {"walking": 5}
+    assert path.with_name("totals.sqlite3.damaged").read_bytes().startswith(b"this is not SQLite")
 
 
 def test_totals_survive_their_json() -> None:

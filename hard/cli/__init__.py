@@ -12,6 +12,7 @@ from hard.cli.inspect import check, devices, models, watch
 from hard.cli.personal import calibrate, personalize, record
 from hard.cli.recordings import classify, replay
 from hard.cli.run import run
+from hard.cli.service import reload, service
 from hard.types import HardError
 
 USAGE_ERROR = 2
@@ -56,5 +57,8 @@ def cli() -> None:
     """Real-time human activity recognition: phone motion and cameras in, activity labels out over MQTT."""
 
 
-for command in (run, replay, classify, watch, check, calibrate, record, personalize, models, devices):
+COMMANDS = (
+    run, replay, classify, watch, check, calibrate, record, personalize, models, devices, service, reload,
+)  # fmt: skip
+for command in COMMANDS:
     cli.add_command(command)

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 import msgspec
 
 from hard.cli.options import broker_option, broker_url, config_option, for_option, load
 from hard.config import Key, Tree
+from hard.settings import Settings
 from hard.types import HardError
+
+if TYPE_CHECKING:
+    from hard.doctor import Line
 
 
 @click.command()
@@ -25,35 +31,84 @@ def watch(broker: str | None, config: Path | None, for_s: float | None) -> int:
 
 
 @click.command()
-@click.option("--listen", "listening", is_flag=True, help="Describe the streams on a broker or a port.")
+@click.option(
+    "--listen", "listening", is_flag=True, help="Describe the streams on a broker or a port instead."
+)
 @click.option(
     "--seconds", type=click.FloatRange(min=1), default=10.0, show_default=True, help="How long to listen."
 )
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
+@click.option("--bundle", type=click.Path(path_type=Path), metavar="ZIP", help="Write a support bundle too.")
 @click.option("--port", metavar="PATH", help="Listen to this serial port instead of a broker.")
 @broker_option
 @config_option
 def check(
-    listening: bool, seconds: float, as_json: bool, port: str | None, broker: str | None, config: Path | None
-) -> int:
-    """Say which app or dialect each stream is, its rate, units, sign and clock, and how to set it right.
+    listening: bool, seconds: float, as_json: bool, bundle: Path | None, port: str | None, broker: str | None,
+    config: Path | None,
+) -> int:  # fmt: skip
+    """Look at everything that the daemon depends on, with a remedy for what is wrong.
 
-    Exit status: 0 all is well, 1 something is wrong, 2 nothing readable was heard.
+    With --listen: say which app or dialect each stream is, its rate, units, sign and clock, and how to set it
+    right. Exit status: 0 all is well, 1 something to look at, 2 something does not work or nothing was heard.
     """
-    if not listening:
-        raise click.UsageError(
-            "nothing to check; hard check --listen describes the streams on a broker or a port"
-        )
     if port and broker:
         raise click.UsageError("--port and --broker: name one of the two")
+    if port and not listening:
+        raise click.UsageError("--port needs --listen; without, the ports of the settings are looked at")
+    if bundle and listening:
+        raise click.UsageError("--bundle and --listen: one of the two")
     options: dict[Key, tuple[str, Tree]] = {
         ("broker", "url"): ("--broker", broker),
         ("sources", "serial", "port"): ("--port", port),
     }
+    if not listening:
+        return _examine(config, options, as_json, bundle)
     settings = load(config, options)
     from hard.check import listen
 
     return listen(settings, None if port else broker_url(settings), seconds, as_json)
+
+
+def _examine(
+    config: Path | None, options: dict[Key, tuple[str, Tree]], as_json: bool, bundle: Path | None
+) -> int:
+    import logging
+
+    from rich.console import Console
+
+    from hard.doctor import examine, show, worst
+
+    logging.disable(logging.CRITICAL)  # the lines say it
+    console, lines = Console(highlight=False), []
+    for line in examine(lambda: load(config, options), config):
+        lines.append(line)
+        if not as_json:
+            show(console, line)
+    if as_json:
+        out = {"status": ("pass", "warn", "fail")[worst(lines)], "lines": msgspec.to_builtins(lines)}
+        print(msgspec.json.format(msgspec.json.encode(out)).decode())
+    if bundle is not None:
+        _bundle(bundle, config, options, lines)
+        print(f"wrote {bundle}", file=sys.stderr)
+    return worst(lines)
+
+
+def _bundle(path: Path, config: Path | None, options: dict[Key, tuple[str, Tree]], lines: list[Line]) -> None:
+    """With the default settings where the configuration is wrong: then it is most wanted."""
+    from hard.bundle import write
+
+    try:
+        settings = load(config, options)
+    except HardError:
+        settings = Settings()
+    try:
+        password = broker_url(settings).password
+    except HardError:
+        password = None
+    try:
+        write(path, settings, config, lines, [password] if password else [])
+    except OSError as e:
+        raise HardError(f"{path}: {e.strerror}; name a file in a folder that can be written") from None
 
 
 @click.command()

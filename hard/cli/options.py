@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from hard.config import Key, Tree, load_settings, state_dir
+from hard.passwords import hide_from_ps, known_secrets
 from hard.settings import Settings
 
 if TYPE_CHECKING:
@@ -31,9 +32,14 @@ for_option = click.option(
 
 
 def load(config: Path | None, options: dict[Key, tuple[str, Tree]]) -> Settings:
-    """Settings of a file, the environment and the options given; an option that is None is not given."""
+    """Settings of a file, the environment and the options given; an option that is None is not given.
+
+    Passwords among them are hidden from `ps` from then on.
+    """
     given = {key: option for key, option in options.items() if option[1] is not None}
-    return load_settings(config, os.environ, given)
+    settings = load_settings(config, os.environ, given)
+    hide_from_ps(known_secrets(settings))
+    return settings
 
 
 def broker_url(settings: Settings) -> BrokerUrl:

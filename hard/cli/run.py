@@ -8,6 +8,7 @@ import click
 
 from hard.card import VideoCard, find_model, read_card
 from hard.cli.options import broker_option, config_option, for_option, load
+from hard.config import Key, Tree
 from hard.registry import SOURCES, names
 
 
@@ -51,17 +52,15 @@ def run(
     for_s: float | None,
 ) -> int:
     """Recognise activities until Ctrl-C. Without a broker configured, an embedded one is started."""
-    settings = load(
-        config,
-        {
-            ("broker", "url"): ("--broker", broker),
-            (_part(model), "model"): ("--model", model),
-            ("sources", "enabled"): ("--source", list(sources) or None),
-            ("sources", "serial", "port"): ("--port", port),
-            ("sources", "webcam", "camera"): ("--camera", camera),
-            ("sources", "webcam", "loop"): ("--loop", loop),
-        },
-    )
+    options: dict[Key, tuple[str, Tree]] = {
+        ("broker", "url"): ("--broker", broker),
+        (_part(model), "model"): ("--model", model),
+        ("sources", "enabled"): ("--source", list(sources) or None),
+        ("sources", "serial", "port"): ("--port", port),
+        ("sources", "webcam", "camera"): ("--camera", camera),
+        ("sources", "webcam", "loop"): ("--loop", loop),
+    }
+    settings = load(config, options)
     if port and "serial" not in settings.sources.enabled:
         raise click.UsageError("--port needs --source serial")
     for option, given in (
@@ -76,7 +75,14 @@ def run(
         raise click.UsageError("--simulate needs --source mqtt: synthetic phones publish to the broker")
     from hard import app
 
-    return app.run(settings, simulate=simulate, for_s=for_s, window=overlay, record=record)
+    return app.run(
+        lambda: load(config, options),
+        config=config,
+        simulate=simulate,
+        for_s=for_s,
+        window=overlay,
+        record=record,
+    )
 
 
 def _part(model: str | None) -> str:

@@ -35,6 +35,7 @@ class BoardSink:
                 log.info(
                     "%s %s %.2f%s (%.1f Hz, %.0f ms%s)",
                     p.device, label.activity, label.confidence, why, p.rate_hz, label.latency_ms, ago,
+                    extra={"device": p.device, "activity": label.activity, "kind": "activity"},
                 )  # fmt: skip
 
     def announce(self, events: list[Event]) -> None:

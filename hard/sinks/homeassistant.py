@@ -77,6 +77,12 @@ class HomeAssistantSink:
                 self._full = False
                 self._retract(device)
 
+    def relabel(self, labels: Sequence[str]) -> None:
+        """Models have changed: announce every device anew, with these activities, at its next label."""
+        with self._lock:
+            self._labels = labels
+            self._announced = {}
+
     def renew(self) -> None:
         """Everything again."""
         with self._lock:

@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, Protocol
-
-from hard.registry import SOURCES, make_codec, resolve
+from typing import TYPE_CHECKING, Final, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
-    from hard.broker import Broker
-    from hard.codecs import Codec
-    from hard.handoff import Inbox
+    from hard.runtime import Stage
     from hard.settings import SourcesSettings
-    from hard.stats import Counters
 
 
-WEBCAM: Final = "webcam"
+WEBCAM: Final = "webcam"  # gives frames, not bytes: sight.py
 
 
 class Source(Protocol):
@@ -29,27 +24,17 @@ class Source(Protocol):
     def stop(self) -> None: ...
 
 
-def build(
-    settings: SourcesSettings, broker: Broker, inbox: Inbox, counters: Counters
-) -> tuple[list[Source], list[tuple[str, Codec]]]:
-    """The enabled sources of bytes, and for the router which codec reads which topics; imports only those.
+@runtime_checkable
+class Watched(Protocol):
+    """A source with threads of its own: their progress is watched, its problems are published."""
 
-    The webcam gives frames: sight.py.
-    """
-    sections = {"mqtt": settings.mqtt, "serial": settings.serial}
-    sources: dict[str, Source] = {}
-    for name in settings.enabled:
-        if name == WEBCAM:
-            continue
-        sources[name] = resolve("sources", SOURCES, name)(sections.get(name), broker, inbox, counters)
-    codecs: list[tuple[str, Codec]] = []
-    if "serial" in sources:
-        from hard.sources.serial import SerialSource
+    def stages(self) -> list[Stage]: ...
 
-        source = sources["serial"]
-        assert isinstance(source, SerialSource)
-        ports = source.ports.items()
-        codecs += [(f"serial/{device}", make_codec("csv-lines", port, counters)) for device, port in ports]
-    if "mqtt" in sources:
-        codecs += [(t.filter, make_codec(t.codec, t, counters)) for t in settings.mqtt.topics]
-    return list(sources.values()), codecs
+    def problem(self) -> str | None: ...
+
+
+@runtime_checkable
+class Changing(Protocol):
+    """A source that takes other settings while it runs, and does nothing where its own are the same."""
+
+    def change(self, settings: SourcesSettings) -> None: ...

@@ -6,7 +6,7 @@ import time
 
 from hard.broker import Broker
 from hard.handoff import Inbox
-from hard.settings import MqttSourceSettings
+from hard.settings import MqttSourceSettings, SourcesSettings
 from hard.stats import Counters, Drop
 from hard.types import Message
 
@@ -25,8 +25,12 @@ class MqttSource:
 
     def start(self) -> None:
         """Register with the broker connection; to be called before that starts."""
-        filters = {topic.filter: self._settings.qos for topic in self._settings.topics}
-        self._broker.listen(filters, self._take)
+        self._broker.listen(_filters(self._settings), self._take)
+
+    def change(self, settings: SourcesSettings) -> None:
+        """Listen to other topics from now on."""
+        old, self._settings = self._settings, settings.mqtt
+        self._broker.relisten(_filters(old), _filters(settings.mqtt), self._take)
 
     def stop(self) -> None:
         self._stopped = True
@@ -38,3 +42,7 @@ class MqttSource:
             self._counters.add(Drop.PAYLOAD_TOO_LARGE)
             return
         self._inbox.put(Message(topic, payload, time.monotonic()))
+
+
+def _filters(settings: MqttSourceSettings) -> dict[str, int]:
+    return {topic.filter: settings.qos for topic in settings.topics}

@@ -9,7 +9,7 @@ import os
 import termios
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -18,7 +18,8 @@ import serial
 from serial.tools import list_ports
 
 from hard.handoff import Inbox
-from hard.settings import PortSettings, SerialSourceSettings
+from hard.runtime import Stage
+from hard.settings import PortSettings, SerialSourceSettings, SourcesSettings
 from hard.sources.ports import by_device, stable_names
 from hard.stats import Counters, Drop
 from hard.types import HardError, Message
@@ -28,7 +29,7 @@ log = logging.getLogger(__name__)
 READ_S: Final = 0.02  # a read gathers for as long as the engine's tick
 READ_BYTES: Final = 4096
 MAX_LINE: Final = 4096  # bytes
-BACKOFF_S: Final = (1.0, 30.0)
+BACKOFF_S: Final = (1.0, 5.0)
 STOP_S: Final = 1.0
 SILENT_S: Final = 30.0  # a TCP connection whose other end lost its power looks like this
 ERRORS: Final = (OSError, ValueError, termios.error)  # of pyserial: SerialException is an OSError
@@ -86,14 +87,45 @@ class SerialSource:
         self, settings: SerialSourceSettings, _broker: object, inbox: Inbox, counters: Counters
     ) -> None:
         self.ports = by_device(settings)
-        self._stop = threading.Event()
-        self._readers = [
-            PortReader(device, port, inbox, counters, self._stop) for device, port in self.ports.items()
-        ]
-        self._threads: list[threading.Thread] = []
+        self._inbox = inbox
+        self._counters = counters
+        self._readers = {device: self._reader(device, port) for device, port in self.ports.items()}
 
     def start(self) -> None:
         """Read in the background; a port that is absent is tried again for ever."""
+        self._warn_of_unstable_names()
+        for reader in self._readers.values():
+            reader.start()
+
+    def stop(self) -> None:
+        """End within a second; a thread that hangs in a connect puts nothing into the inbox any more."""
+        _end(list(self._readers.values()))
+
+    def change(self, settings: SourcesSettings) -> None:
+        """Read other ports from now on; those that stay as they are stay open."""
+        before, self.ports = self.ports, by_device(settings.serial)
+        stays = {device for device, port in self.ports.items() if before.get(device) == port}
+        _end([reader for device, reader in self._readers.items() if device not in stays])
+        self._readers = {
+            device: self._readers[device] if device in stays else self._reader(device, port)
+            for device, port in self.ports.items()
+        }
+        for device in self.ports.keys() - stays:
+            self._readers[device].start()
+
+    def stages(self) -> list[Stage]:
+        """A thread a port, each of which goes round every 20 ms, or every few seconds without its port."""
+        return [reader.stage() for reader in self._readers.values()]
+
+    def problem(self) -> str | None:
+        """Which ports are not to be had."""
+        failing = [device for device, reader in self._readers.items() if reader.failing]
+        return f"no data from serial {', '.join(failing)}" if failing else None
+
+    def _reader(self, device: str, port: PortSettings) -> PortReader:
+        return PortReader(device, port, self._inbox, self._counters)
+
+    def _warn_of_unstable_names(self) -> None:
         links = stable_names()
         for port in self.ports.values():
             link = links.get(os.path.realpath(port.port or ""))
@@ -101,17 +133,15 @@ class SerialSource:
                 log.warning(
                     "%s may name another board after a restart; its stable name is %s", port.port, link
                 )
-        for reader in self._readers:
-            thread = threading.Thread(target=reader.run, name=f"serial {reader.device}", daemon=True)
-            self._threads.append(thread)
-            thread.start()
 
-    def stop(self) -> None:
-        """End within a second; a thread that hangs in a connect puts nothing into the inbox any more."""
-        self._stop.set()
-        deadline_s = time.monotonic() + STOP_S
-        for thread in self._threads:
-            thread.join(max(0.0, deadline_s - time.monotonic()))
+
+def _end(readers: Sequence[PortReader]) -> None:
+    """All of them, within a second."""
+    for reader in readers:
+        reader.stopped.set()
+    deadline_s = time.monotonic() + STOP_S
+    for reader in readers:
+        reader.join(max(0.0, deadline_s - time.monotonic()))
 
 
 class PortReader:
@@ -128,17 +158,18 @@ class PortReader:
         settings: PortSettings,
         inbox: Inbox,
         counters: Counters,
-        stop: threading.Event,
         silent_s: float = SILENT_S,
     ) -> None:
         self.device = device
+        self.stopped = threading.Event()
+        self.turns = 0  # progress, for whoever watches
+        self.failing = False  # from a failure until the next line
+        self._thread = threading.Thread(target=self.run, name=f"serial {device}", daemon=True)
         self._settings = settings
         self._topic = f"serial/{device}"
         self._inbox = inbox
         self._counters = counters
-        self._stop = stop
         self._url = settings.port or ""
-        self._failing = False  # from a failure until the next line
         self._backoff_s = BACKOFF_S[0]
         self._silent_s = silent_s if "://" in self._url else math.inf
         try:
@@ -146,9 +177,20 @@ class PortReader:
         except (ValueError, serial.SerialException) as e:
             raise HardError(f"serial port {self._url!r}: {e}") from None
 
+    def stage(self) -> Stage:
+        return Stage(f"serial {self.device}", lambda: self.turns)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def join(self, timeout_s: float) -> None:
+        if self._thread.is_alive():
+            self._thread.join(timeout_s)
+
     def run(self) -> None:
-        """Open, read, and after a failure wait 1 to 30 s and begin again."""
-        while not self._stop.is_set():
+        """Open, read, and after a failure wait 1 to 5 s and begin again."""
+        while not self.stopped.is_set():
+            self.turns += 1
             try:
                 port = self._closed_port()  # a new one: one whose close has failed cannot be opened again
                 port.open()
@@ -158,7 +200,7 @@ class PortReader:
                     port.close()
             except ERRORS as e:
                 self._complain(e)
-                self._stop.wait(self._backoff_s)
+                self.stopped.wait(self._backoff_s)
                 self._backoff_s = min(2 * self._backoff_s, BACKOFF_S[1])
 
     def _closed_port(self) -> Port:
@@ -171,9 +213,10 @@ class PortReader:
         lines = Lines(self._counters)
         arrival_s = time.monotonic()
         self._counters.add("serial_opened")
-        if not self._failing:
+        if not self.failing:
             log.info("%s: %s open", self.device, self._url)
-        while not self._stop.is_set():
+        while not self.stopped.is_set():
+            self.turns += 1
             data = port.read(READ_BYTES)
             if not data:
                 if time.monotonic() - arrival_s > self._silent_s:
@@ -186,20 +229,20 @@ class PortReader:
                 lines.long += 1  # said once
                 log.warning("%s: %s sends no line end in %d bytes; is the baud rate %d right?", self.device,
                             self._url, MAX_LINE, self._settings.baud)  # fmt: skip
-            if payload and not self._stop.is_set():
+            if payload and not self.stopped.is_set():
                 self._inbox.put(Message(self._topic, payload, arrival_s))
                 self._recovered()
 
     def _recovered(self) -> None:
-        if self._failing:
+        if self.failing:
             log.info("%s: %s is back", self.device, self._url)
-        self._failing = False
+        self.failing = False
         self._backoff_s = BACKOFF_S[0]
 
     def _complain(self, error: Exception) -> None:
         """One line an outage: it ends with the first line read, not with the first open that succeeds."""
-        if not self._failing:
-            self._failing = True
+        if not self.failing:
+            self.failing = True
             self._counters.add("serial_outages")
             log.warning(
                 "%s: %s; trying again every %g to %g s", self.device, explain(self._url, error), *BACKOFF_S
@@ -232,3 +275,15 @@ def found_ports(stable: Mapping[str, Path]) -> list[FoundPort]:
         FoundPort(str(i.device), str(stable.get(os.path.realpath(i.device), "")) or None, str(i.description))
         for i in sorted(list_ports.comports())
     ]
+
+
+def probe(settings: PortSettings) -> str | None:
+    """Why a port cannot be opened, and what mends it; None where it can. A board may restart at it."""
+    url = settings.port or ""
+    try:
+        port: Port = serial.serial_for_url(url, baudrate=settings.baud, exclusive=True, do_not_open=True)
+        port.open()
+        port.close()
+    except ERRORS as e:
+        return explain(url, e)
+    return None

@@ -79,7 +79,16 @@ class WebcamSource:
         self._news = threading.Event()  # a reader has ended, or we are to
         self._thread: threading.Thread | None = None
         self._hung: list[Reader] = []
+        self._turns = 0
         self._failing = False  # from a failure until the next new picture
+
+    @property
+    def turns(self) -> int:
+        """A count that goes on as long as frames can come: not when every reader hangs in its driver."""
+        return int(time.monotonic()) if self.ended.is_set() else self._turns
+
+    def problem(self) -> str | None:
+        return f"no picture from camera {self.address.device}" if self._failing else None
 
     def start(self) -> None:
         """Read in the background; a camera that is absent is tried for ever, a bad file is a HardError."""
@@ -103,6 +112,7 @@ class WebcamSource:
             if len(self._hung) >= MAX_HUNG:
                 self._stop.wait(CHECK_S)
                 continue
+            self._turns += 1
             reader = Reader(self.address, self._settings, self._desk, self._news)
             reader.start()
             trouble = self._watch(reader)
@@ -115,6 +125,7 @@ class WebcamSource:
     def _watch(self, reader: Reader) -> str | None:
         """Until it ends or hangs: what was wrong, or None at the end of a file and of everything."""
         while not self._stop.is_set():
+            self._turns += 1
             self._news.wait(CHECK_S)
             self._news.clear()
             if reader.lively:

@@ -1,0 +1,123 @@
+"""What the daemon needs of the machine: disk, clock, memory, systemd; without importing anything heavy."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import struct
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Final
+
+from hard.doctor.line import Line, fail, ok, warn
+from hard.runfile import find
+from hard.service import RUNNING, SYSTEM_UNITS, systemd_version
+
+DISK_FAIL_MB: Final = 20
+DISK_WARN_MB: Final = 200
+MEMORY_WARN_MB: Final = 600
+OLDEST_CLOCK_S: Final = 1_767_225_600  # 2026: a Pi has no clock of its own, and starts in the past
+CLOCK_OFF_S: Final = 2.0
+NTP_EPOCH_S: Final = 2_208_988_800
+
+
+def disk_line(state: Path) -> Line:
+    """Whether the state folder takes a file, and how much fits."""
+    try:
+        state.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=state) as file:
+            file.write(b"hard check")
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as e:
+        return fail(
+            "disk", f"{state}: {e.strerror}", "set state_dir to a folder that this user can write, with room"
+        )
+    free_mb = shutil.disk_usage(state).free >> 20
+    what = f"{state}: {free_mb:,} MB free"
+    if free_mb < DISK_FAIL_MB:
+        return fail(
+            "disk", what, "free some space: daily totals and the embedded broker's store are kept there"
+        )
+    if free_mb < DISK_WARN_MB:
+        return warn("disk", what, "free some space before it is full")
+    return ok("disk", what)
+
+
+def memory_line(meminfo: Path = Path("/proc/meminfo")) -> Line:
+    try:
+        kb = next(int(line.split()[1]) for line in meminfo.read_text().splitlines() if "MemAvailable" in line)
+    except (OSError, StopIteration, ValueError, IndexError):
+        return ok("memory", "not to be seen from here")
+    what = f"{kb >> 10:,} MB available"
+    if kb >> 10 < MEMORY_WARN_MB:
+        return warn("memory", what, "the daemon takes 350 MB; stop something else, or add swap")
+    return ok("memory", what)
+
+
+def clock_line(server: str | None = None) -> Line:
+    """Whether the clock can be right; with a time server, whether it is."""
+    now_s = time.time()
+    if now_s < OLDEST_CLOCK_S:
+        return fail(
+            "clock", time.strftime("%Y-%m-%d", time.gmtime(now_s)), "set it: timedatectl set-ntp true"
+        )
+    synchronised = Path("/run/systemd/timesync/synchronized").exists()
+    off_s = _offset_s(server) if server else None
+    zone = time.strftime("%Y-%m-%d %H:%M:%S %Z")
+    if off_s is not None and abs(off_s) > CLOCK_OFF_S:
+        return warn("clock", f"{zone}, {off_s:+.1f} s from {server}", "timedatectl set-ntp true")
+    if off_s is None and not synchronised and RUNNING.exists():
+        return warn("clock", f"{zone}, not synchronised as far as systemd-timesyncd knows",
+                    "timedatectl set-ntp true, unless chrony or ntpd does it")  # fmt: skip
+    return ok("clock", zone + (f", {off_s:+.2f} s from {server}" if off_s is not None else ""))
+
+
+def systemd_lines(state: Path, environ: Mapping[str, str]) -> Iterator[Line]:
+    """Whether a daemon runs, and whether it will after the next start of the machine."""
+    running = find(state)
+    if running:
+        refused = running.refused
+        what = f"process {running.pid}, version {running.version}"
+        if refused:
+            yield warn(
+                "daemon",
+                f"{what}; its newest settings were refused: {refused}",
+                "mend them, then hard reload",
+            )
+        else:
+            yield ok("daemon", what)
+    version = systemd_version()
+    if version is None:
+        yield warn("systemd", "not on this machine", "start `hard run` at boot in your own way")
+        return
+    if version < 252:
+        yield warn("systemd", f"version {version}", "the unit is written for 252 and later")
+        return
+    installed = (Path("/") / SYSTEM_UNITS / "hard.service").exists() or "INVOCATION_ID" in environ
+    if not installed:
+        yield warn("systemd", f"version {version}; hard is not installed as a service",
+                   "sudo hard service install, or with --user")  # fmt: skip
+        return
+    yield ok("systemd", f"version {version}, hard.service is installed")
+
+
+def _offset_s(server: str) -> float | None:
+    """How far our clock is from an SNTP server's; None where it does not answer."""
+    try:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
+            s.settimeout(2.0)
+            sent_s = time.time()
+            s.sendto(b"\x1b" + bytes(47), (server, 123))
+            answer = s.recv(48)
+            came_s = time.time()
+    except OSError:
+        return None
+    if len(answer) < 48:
+        return None
+    seconds, fraction = struct.unpack("!II", answer[40:48])
+    theirs_s = seconds - NTP_EPOCH_S + fraction / 2**32
+    return float((sent_s + came_s) / 2 - theirs_s)

@@ -1,0 +1,210 @@
+"""systemd units: the shipped ones with paths filled in, and drop-ins for what a configuration needs."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Final
+
+from hard.settings import Settings
+from hard.types import HardError
+
+RUNNING: Final = Path("/run/systemd/system")
+SYSTEM_UNITS: Final = "etc/systemd/system"
+CONFIG: Final = "etc/hard"
+INSTANCE: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+HOMES: Final = ("/home/", "/root/", "/run/user/")  # what ProtectHome= hides
+TEMPORARY: Final = ("/tmp/", "/var/tmp/")  # what PrivateTmp= hides
+NOTIFY_RELOAD: Final = 253  # the systemd that knows Type=notify-reload
+SYSTEM_ONLY: Final = (
+    "DynamicUser", "ConfigurationDirectory", "LoadCredential", "SetCredential", "CapabilityBoundingSet",
+    "AmbientCapabilities", "PrivateUsers", "PrivateTmp", "PrivateMounts", "PrivateDevices", "DevicePolicy",
+    "ProtectSystem", "ProtectHome", "ProtectHostname", "ProtectClock", "ProtectKernelTunables",
+    "ProtectKernelModules", "ProtectKernelLogs", "ProtectControlGroups", "ProtectProc", "ProcSubset",
+    "RemoveIPC", "KeyringMode", "MemoryMax", "TasksMax", "StateDirectoryMode",
+)  # fmt: skip
+"""What a user's own systemd cannot do, or not without a system daemon's rights."""
+
+
+class Unit:
+    """What is to be put where: the main unit first, then its drop-ins."""
+
+    def __init__(self, name: str, folder: Path, files: Mapping[Path, str], config: Path) -> None:
+        self.name = name  # for systemctl: hard, hard@kitchen
+        self.folder = folder
+        self.files = files  # absolute paths
+        self.config = config
+
+
+def plan(
+    settings: Settings,
+    *,
+    user: bool = False,
+    instance: str | None = None,
+    config: Path | None = None,
+    root: Path = Path("/"),
+    systemd: int | None = None,
+) -> Unit:
+    """The unit for these settings. `root`: where / is, for tests and images; `systemd`: its version."""
+    if instance is not None and not INSTANCE.fullmatch(instance):
+        raise HardError(f"instance {instance!r}: expected letters, digits, _ . or -")
+    template = "hard.service" if instance is None else "hard@.service"
+    name = "hard" if instance is None else f"hard@{instance}"
+    if user:
+        home = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
+        folder, at = home / "systemd/user", home / "hard"
+    else:
+        folder, at = root / SYSTEM_UNITS, Path("/") / CONFIG
+    file = f"{instance or 'hard'}.yaml"
+    command = hard_command()
+    text = shipped(template)
+    text = text.replace("/usr/local/bin/hard", " ".join(map(_quoted, command)))
+    text = text.replace("/etc/hard/%i.yaml", "%E/hard/%i.yaml") if user else text
+    text = text.replace("/etc/hard/hard.yaml", "%E/hard/hard.yaml") if user else text
+    if config is not None:
+        text = text.replace("/etc/hard/hard.yaml", str(config)).replace("/etc/hard/%i.yaml", str(config))
+    files = {folder / template: _for_user(text) if user else text}
+    drop_ins = {} if user else _drop_ins(settings, command, config)
+    if systemd is not None and systemd >= NOTIFY_RELOAD:
+        drop_ins["reload.conf"] = "[Service]\nType=notify-reload\nExecReload=\n"
+    for drop_in, content in drop_ins.items():
+        files[folder / f"{name}.service.d" / drop_in] = content
+    return Unit(name, folder, files, config or at / file)
+
+
+def install(unit: Unit, *, user: bool, root: Path = Path("/")) -> list[str]:
+    """Write the files, and a configuration where there is none; returns what was done and what is next."""
+    done: list[str] = []
+    shutil.rmtree(unit.folder / f"{unit.name}.service.d", ignore_errors=True)  # of an earlier configuration
+    try:
+        for path, text in unit.files.items():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text, "utf-8")
+            done.append(f"wrote {path}")
+        config = unit.config if user else root / unit.config.relative_to("/")
+        if not config.exists():
+            config.parent.mkdir(parents=True, exist_ok=True)
+            config.write_text(default_config(), "utf-8")
+            done.append(f"wrote {config}: every setting with its default")
+    except OSError as e:
+        raise HardError(f"{e.filename}: {e.strerror}; run it with sudo, or with --user") from None
+    systemctl = "systemctl --user" if user else "systemctl"
+    if RUNNING.exists() and root == Path("/"):
+        subprocess.run([*systemctl.split(), "daemon-reload"], check=False, capture_output=True)
+    done.append(f"next: {systemctl} enable --now {unit.name}")
+    if user:
+        done.append("and, to run without a login: loginctl enable-linger")
+    return done
+
+
+def uninstall(unit: Unit, *, user: bool, root: Path = Path("/")) -> list[str]:
+    """Stop and disable it, and remove the files; configuration and state stay."""
+    systemctl = ["systemctl", "--user"] if user else ["systemctl"]
+    running = RUNNING.exists() and root == Path("/")
+    if running:
+        subprocess.run([*systemctl, "disable", "--now", unit.name], check=False, capture_output=True)
+    done: list[str] = []
+    try:
+        for path in unit.files:
+            if path.exists():
+                path.unlink()
+                done.append(f"removed {path}")
+        shutil.rmtree(unit.folder / f"{unit.name}.service.d", ignore_errors=True)
+    except OSError as e:
+        raise HardError(f"{e.filename}: {e.strerror}; run it with sudo, or with --user") from None
+    if running:
+        subprocess.run([*systemctl, "daemon-reload"], check=False, capture_output=True)
+    if not done:
+        raise HardError(f"{unit.name} is not installed in {unit.folder}")
+    state = "~/.local/state/hard" if user else "/var/lib/private/hard"
+    return [*done, f"left: {unit.config.parent} (configuration), {state} (daily totals, the broker's store)"]
+
+
+def systemd_version() -> int | None:
+    """Of the installed systemd; None where there is none."""
+    try:
+        out = subprocess.run(
+            ["systemctl", "--version"], capture_output=True, text=True, timeout=5, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    found = re.match(r"systemd (\d+)", out.stdout)
+    return int(found[1]) if found else None
+
+
+def hard_command() -> list[str]:
+    """How a service starts us: the script beside this Python, or the module."""
+    script = Path(sys.executable).parent / "hard"
+    return [str(script)] if script.exists() else [sys.executable, "-m", "hard"]
+
+
+def shipped(name: str) -> str:
+    """A unit file of the package."""
+    return _share("systemd", name)
+
+
+def default_config() -> str:
+    """config/hard.yaml, every key with its default."""
+    return _share("config", "hard.yaml")
+
+
+def _share(folder: str, name: str) -> str:
+    here = Path(__file__).resolve().parent
+    for path in (here / "share" / name, here.parent / folder / name):
+        if path.is_file():
+            return path.read_text("utf-8")
+    raise HardError(f"{name}: not in this installation; reinstall hard")
+
+
+def _drop_ins(settings: Settings, command: Sequence[str], config: Path | None) -> dict[str, str]:
+    """What the restrictions of the shipped unit would keep from this configuration."""
+    out: dict[str, str] = {}
+    devices: list[str] = []
+    groups: list[str] = []
+    if "serial" in settings.sources.enabled:
+        devices += ["char-ttyUSB", "char-ttyACM", "char-ttyAMA", "char-ttyS"]
+        groups.append("dialout")
+    if "webcam" in settings.sources.enabled:
+        devices += ["char-video4linux", "char-media"]
+        groups.append("video")
+    if devices:
+        lines = ["[Service]", "PrivateDevices=no", f"SupplementaryGroups={' '.join(groups)}"]
+        out["devices.conf"] = "\n".join([*lines, *(f"DeviceAllow={d} rw" for d in devices)]) + "\n"
+    needed = _needed(command) + ([str(config)] if config else [])
+    hidden = [p for p in needed if f"{p}/".startswith(HOMES + TEMPORARY)]
+    if hidden:
+        home = ["ProtectHome=tmpfs"] if any(f"{p}/".startswith(HOMES) for p in hidden) else []
+        lines = ["[Service]", *home, *(f"BindReadOnlyPaths={p}" for p in hidden)]
+        out["paths.conf"] = "\n".join(lines) + "\n"
+    return out
+
+
+def _needed(command: Sequence[str]) -> list[str]:
+    """Folders that the command needs to start: its virtual environment, that one's Python, the package."""
+    package = Path(__file__).resolve().parent
+    inside = package.is_relative_to(Path(sys.prefix).resolve())
+    found = [Path(command[0]).parent.parent, Path(sys.base_prefix)]
+    found += [] if inside else [package.parent]
+    return list(dict.fromkeys(str(p) for p in found))
+
+
+def _for_user(text: str) -> str:
+    """A unit for a user's own systemd: without what only a system's can do."""
+    lines = [
+        line
+        for line in text.splitlines()
+        if line.partition("=")[0] not in SYSTEM_ONLY
+        and not line.startswith(("# an empty", "After=", "Wants="))
+    ]
+    return "\n".join(lines).replace("WantedBy=multi-user.target", "WantedBy=default.target") + "\n"
+
+
+def _quoted(word: str) -> str:
+    """As ExecStart= wants it."""
+    word = word.replace("%", "%%")
+    return f'"{word}"' if re.search(r"\s", word) else word

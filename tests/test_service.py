@@ -1,0 +1,185 @@
+"""The systemd units: their score, what is filled in, and the daemon under the same restrictions."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from conftest import ROOT, Hard, listening, start_mosquitto, wait_for
+from hard.config import load_settings
+from hard.service import plan
+from test_daemon import Subscriber
+
+sys.path.insert(0, str(ROOT))
+
+from tools.lab import may_mount
+
+needs_systemd = pytest.mark.skipif(
+    not shutil.which("systemd-analyze"), reason="systemd-analyze is not installed"
+)
+DEVICES = {"HARD__SOURCES__ENABLED": "[mqtt, serial, webcam]"}
+
+
+def exposure(unit: Path) -> float:
+    done = subprocess.run(
+        ["systemd-analyze", "security", "--offline=true", "--no-pager", str(unit)],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    found = re.search(r"Overall exposure level for .*: ([\d.]+)", done.stdout)
+    assert found
+    return float(found[1])
+
+
+def merged(folder: Path, environ: dict[str, str]) -> Path:
+    """The installed unit with its drop-ins, as one file: systemd-analyze 252 reads no drop-ins offline."""
+    unit = plan(load_settings(None, environ), root=folder)
+    (main, *drop_ins) = unit.files.values()
+    body, _, install = main.partition("[Install]")
+    path = folder / "merged.service"
+    path.write_text(body + "\n".join(d.replace("[Service]\n", "") for d in drop_ins) + "[Install]" + install)
+    return path
+
+
+@needs_systemd
+@pytest.mark.parametrize(("environ", "most"), [({}, 1.2), (DEVICES, 1.8)], ids=["mqtt only", "devices"])
+def test_exposure_is_low(tmp_path: Path, environ: dict[str, str], most: float) -> None:
+    assert exposure(merged(tmp_path, environ)) <= most
+
+
+@needs_systemd
+def test_systemd_understands_every_line(tmp_path: Path) -> None:
+    """Of both units; the command is one that exists."""
+    for name in ("hard.service", "hard@.service"):
+        text = (ROOT / "systemd" / name).read_text().replace("/usr/local/bin/hard", "/bin/true")
+        unit = tmp_path / name.replace("@", "@kitchen")
+        unit.write_text(text)
+        done = subprocess.run(
+            ["systemd-analyze", "verify", str(unit)], capture_output=True, text=True, check=False
+        )
+        complaints = [line for line in done.stderr.splitlines() if name.partition(".")[0].rstrip("@") in line]
+        assert complaints == []
+
+
+def test_the_template_differs_by_its_instance_only() -> None:
+    one, many = (
+        (ROOT / "systemd" / name).read_text().splitlines() for name in ("hard.service", "hard@.service")
+    )
+    different = [b for a, b in zip(one, many, strict=True) if a != b]
+    assert all("%i" in line or line.startswith("#") for line in different)
+
+
+def test_devices_are_opened_for_the_sources_that_need_them_only() -> None:
+    def drop_ins(environ: dict[str, str]) -> str:
+        return "".join(list(plan(load_settings(None, environ)).files.values())[1:])
+
+    assert "DeviceAllow" not in drop_ins({})
+    serial = drop_ins({"HARD__SOURCES__ENABLED": "[serial]"})
+    assert "SupplementaryGroups=dialout\n" in serial
+    assert "char-ttyACM rw" in serial
+    assert "video" not in serial
+    assert "SupplementaryGroups=dialout video\n" in drop_ins(DEVICES)
+
+
+def test_a_newer_systemd_gets_notify_reload() -> None:
+    settings = load_settings(None, {})
+    assert not any("notify-reload" in text for text in plan(settings, systemd=252).files.values())
+    assert any("Type=notify-reload" in text for text in plan(settings, systemd=253).files.values())
+
+
+def test_install_and_uninstall_leave_nothing_but_settings(hard: Hard, tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    done = hard.run("service", "install", "--root", str(root), HARD__SOURCES__ENABLED="[mqtt, serial]")
+    assert done.returncode == 0, done.stderr
+    assert "next: systemctl enable --now hard" in done.stdout
+    unit = (root / "etc/systemd/system/hard.service").read_text()
+    assert re.search(r"^ExecStart=/.*hard.* run --config /etc/hard/hard.yaml$", unit, re.M)
+    assert (root / "etc/systemd/system/hard.service.d/devices.conf").exists()
+    assert (root / "etc/hard/hard.yaml").read_text() == (ROOT / "config/hard.yaml").read_text()
+    again = hard.run("service", "install", "--root", str(root))  # the sources have changed: a drop-in goes
+    assert again.returncode == 0
+    assert not (root / "etc/systemd/system/hard.service.d/devices.conf").exists()
+    assert hard.run("service", "uninstall", "--root", str(root)).returncode == 0
+    assert [p for p in root.rglob("*") if p.is_file()] == [root / "etc/hard/hard.yaml"]
+    assert hard.run("service", "uninstall", "--root", str(root)).returncode == 1
+
+
+def test_an_instance_has_settings_and_state_of_its_own(hard: Hard, tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    done = hard.run("service", "install", "--instance", "kitchen", "--root", str(root))
+    assert "next: systemctl enable --now hard@kitchen" in done.stdout
+    assert (root / "etc/hard/kitchen.yaml").exists()
+    assert "StateDirectory=hard-%i" in (root / "etc/systemd/system/hard@.service").read_text()
+    wrong = hard.run("service", "install", "--instance", "../x", "--root", str(root))
+    assert "expected letters, digits" in wrong.stderr
+
+
+def test_a_user_s_own_systemd_gets_what_it_can_do(hard: Hard, tmp_path: Path) -> None:
+    done = hard.run("service", "install", "--user", XDG_CONFIG_HOME=str(tmp_path), HOME=str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    unit = (tmp_path / "systemd/user/hard.service").read_text()
+    assert "DynamicUser" not in unit
+    assert "SystemCallFilter" in unit
+    assert "WantedBy=default.target" in unit
+    assert (tmp_path / "hard/hard.yaml").exists()
+
+
+def sandboxed(hard: Hard, state: Path, *arguments: str, **environ: str) -> subprocess.Popen[str]:
+    """`hard run` under the shipped unit's restrictions, as far as this machine allows."""
+    needed = dict.fromkeys([str(ROOT), sys.prefix, sys.base_prefix])
+    binds = [word for path in needed for word in ("--bind", path)]
+    environ |= {k: v for k, v in hard.env.items() if k.startswith("HARD__") and k != "HARD__STATE_DIR"}
+    return subprocess.Popen(
+        [sys.executable, "tools/sandbox.py", "systemd/hard.service", "--state", str(state), *binds, "--",
+         sys.executable, "-m", "hard", "run", *arguments],
+        cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        env={"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT)} | environ,
+    )  # fmt: skip
+
+
+@needs_systemd
+@pytest.mark.mosquitto
+@pytest.mark.data
+@pytest.mark.parametrize("embedded", [False, True], ids=["mosquitto", "embedded"])
+def test_a_recording_is_labelled_under_the_unit_s_restrictions(
+    hard: Hard, port: int, tmp_path: Path, data: Path, embedded: bool
+) -> None:
+    """MemoryDenyWriteExecute included: torch does without oneDNN then, and gives the same labels."""
+    path, state = data / "motionsense/A_DeviceMotion_data/wlk_15/sub_3.csv.gz", tmp_path / "state"
+    broker = None if embedded else start_mosquitto(tmp_path, port)
+    where = (
+        {"HARD__EMBEDDED__PORT": str(port)} if embedded else {"HARD__BROKER__URL": f"mqtt://127.0.0.1:{port}"}
+    )
+    process = sandboxed(hard, state, **where)
+    try:
+        wait_for(lambda: listening(port) or process.poll() is not None, what="the broker")
+        seen = Subscriber(port, "hard/+/activity", "hard/status")
+        wait_for(
+            lambda: seen.last("hard/status") == b"online" or process.poll() is not None, 30, "the daemon"
+        )
+        url = f"mqtt://127.0.0.1:{port}"
+        done = hard.run("replay", str(path), "--as", "alice", "--speed", "40", "--broker", url)
+        assert done.returncode == 0, done.stderr
+        offline = [json.loads(line) for line in hard.run("classify", str(path), "--json").stdout.splitlines()]
+        wait_for(lambda: len(seen.labels("alice")) >= len(offline), what="the last label")
+        live = [(label["raw"]["activity"], label["activity"]) for label in seen.labels("alice")]
+        assert live == [(line["raw"]["activity"], line["activity"]) for line in offline]
+        seen.broker.stop()
+    finally:
+        process.terminate()
+        _, err = process.communicate(timeout=15)
+        if broker:
+            broker.kill()
+            broker.wait()
+    assert process.returncode == 0, err
+    applied = json.loads(err.splitlines()[0])["applied"]
+    assert "oneDNN is off" in err
+    assert {"NoNewPrivileges", "MemoryDenyWriteExecute", "RestrictAddressFamilies"} <= set(applied)
+    if may_mount():
+        assert {"DynamicUser", "PrivateUsers", "PrivateDevices", "CapabilityBoundingSet="} <= set(applied)

@@ -1,0 +1,23 @@
+"""An hour of recordings as fast as the daemon keeps up; tools/soak.py is the long form."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+
+from conftest import ROOT
+
+sys.path.insert(0, str(ROOT))
+
+from tools.soak import soak
+
+
+@pytest.mark.mosquitto
+def test_an_hour_of_recordings_loses_no_label_and_no_memory() -> None:
+    result = soak(hours=1.0)
+    assert result.missing == 0
+    assert result.drops == {}
+    assert result.windows > 2500
+    least, most, _ = result.rss_mb
+    assert most - least < 60  # what the first batches of each size allocate; the slope needs the long form
