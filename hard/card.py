@@ -44,6 +44,7 @@ class SensorCard(Card, frozen=True, kw_only=True, tag="sensor"):
 
     channels: list[str]
     windowing: Windowing
+    onnx_sha256: str | None = None  # of model.onnx; None: there is none
     motion_range: MotionRange | None = None  # beyond it the activity is `unknown`; None: no bound
 
 

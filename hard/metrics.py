@@ -96,6 +96,9 @@ class TimedModel:
         self._model = model
         self._metrics = metrics
 
+    def warm_up(self) -> None:
+        self._model.warm_up()
+
     def predict(self, x: F32) -> F32:
         began_s = time.perf_counter()
         out = self._model.predict(x)

@@ -1,26 +1,19 @@
-"""Models behind one protocol; the only importer of torch at run time, the only one to know TorchScript."""
+"""Models behind two protocols, and how a folder becomes one; each engine is imported when it is asked for."""
 
 from __future__ import annotations
 
 import hashlib
-import io
-import logging
-import mmap
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Literal, Protocol, TypeAlias
 
 import numpy as np
-import torch
 
 from hard.card import Card, SensorCard, VideoCard, find_model, read_card
 from hard.imu import CHANNELS
 from hard.types import F32, U8, HardError
 
-log = logging.getLogger(__name__)
-
-MAX_BATCH: Final = 128  # larger batches fall out of the cache: 128 windows are 15 % cheaper each than 512
+Runtime: TypeAlias = Literal["torch", "onnx"]
 
 
 class Model(Protocol):
@@ -33,6 +26,10 @@ class Model(Protocol):
 
         A model whose card names fewer channels takes its own and ignores the others.
         """
+        ...
+
+    def warm_up(self) -> None:
+        """Prepare whatever the first windows would otherwise wait for."""
         ...
 
 
@@ -49,37 +46,9 @@ class VideoModel(Protocol):
         """(N, frames, E) float32, clips in the order of time -> (N, labels) float32; rows sum to 1."""
         ...
 
-
-class TorchScriptModel:
-    """A frozen TorchScript module. Owner: one thread."""
-
-    def __init__(self, card: SensorCard, weights: bytes) -> None:
-        self.card = card
-        chosen = columns(card.channels)
-        self._columns = chosen if len(chosen) < len(CHANNELS) else None
-        self._module = _frozen(weights, [])
-
     def warm_up(self) -> None:
-        """Run every batch size once: oneDNN prepares its kernels per shape, 1-20 ms each."""
-        size = MAX_BATCH
-        while size:
-            for _ in range(2):
-                self.predict(np.zeros((size, self.card.windowing.window, len(CHANNELS)), np.float32))
-            size //= 2
-
-    def predict(self, x: F32) -> F32:
-        if self._columns is not None:
-            x = np.take(x, self._columns, axis=2)  # (N, window, len(card.channels))
-        return np.concatenate([self._forward(x[i : i + MAX_BATCH]) for i in range(0, len(x), MAX_BATCH)])
-
-    def _forward(self, x: F32) -> F32:
-        n = len(x)
-        size = _padded(n)
-        if size != n:
-            x = np.concatenate([x, np.zeros((size - n, *x.shape[1:]), np.float32)])
-        with torch.inference_mode():
-            out: F32 = self._module(torch.from_numpy(x)).numpy()
-        return out[:n]
+        """Prepare whatever the first frames would otherwise wait for."""
+        ...
 
 
 def columns(channels: Sequence[str]) -> list[int]:
@@ -93,62 +62,11 @@ def columns(channels: Sequence[str]) -> list[int]:
     return chosen
 
 
-def _padded(n: int) -> int:
-    """A batch is filled up to one of 27 sizes, so that kernels are prepared once (see warm_up)."""
-    step = 4 if n <= 64 else 8
-    return 1 << (n - 1).bit_length() if n <= 8 else -(-n // step) * step
+def load_model(name: str, runtime: Runtime = "torch") -> Model:
+    """Load a sensor model by name or folder; refuses a wrong kind, sha256, format, channel or label count.
 
-
-class TorchScriptVideoModel:
-    """A frozen TorchScript module with methods `encode` and `classify`. Owner: one thread."""
-
-    def __init__(self, card: VideoCard, weights: bytes) -> None:
-        self.card = card
-        self._module = _frozen(weights, ["encode", "classify"])
-
-    def warm_up(self) -> None:
-        """Run once or twice what the daemon will run: one frame, then one clip."""
-        clip = self.card.clip
-        for _ in range(3):
-            embedding = self.encode(np.zeros((1, clip.size, clip.size, 3), np.uint8))
-            self.classify(np.repeat(embedding[None], clip.frames, axis=1))
-
-    def encode(self, frames: U8) -> F32:
-        with torch.inference_mode():
-            out: F32 = self._module.encode(torch.from_numpy(frames)).numpy()
-        return out
-
-    def classify(self, embeddings: F32) -> F32:
-        with torch.inference_mode():
-            out: F32 = self._module.classify(torch.from_numpy(embeddings)).numpy()
-        return out
-
-
-def _frozen(weights: bytes, methods: list[str]) -> torch.jit.ScriptModule:
-    """A module from its file, its constants folded in; with no methods named, `forward` alone is kept."""
-    torch.set_num_threads(1)
-    if not may_write_code():
-        torch.backends.nnpack.set_flags(False)  # type: ignore[no-untyped-call]
-        torch.backends.mkldnn.set_flags(False)  # type: ignore[no-untyped-call]
-        log.info("oneDNN is off, since this process may not write code; windows cost 2 to 3 times as much")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # torch.jit is deprecated upstream; this module alone depends on it
-        module = torch.jit.load(io.BytesIO(weights), map_location="cpu").eval()  # type: ignore[no-untyped-call]
-        frozen: torch.jit.ScriptModule = torch.jit.freeze(module, preserved_attrs=methods or None)
-    return frozen
-
-
-def may_write_code() -> bool:
-    """False under systemd's MemoryDenyWriteExecute=, where oneDNN could not create its kernels."""
-    try:
-        mmap.mmap(-1, mmap.PAGESIZE, prot=mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC).close()
-    except OSError:
-        return False
-    return True
-
-
-def load_model(name: str) -> TorchScriptModel:
-    """Load a sensor model by name or folder; refuses a wrong kind, sha256, format, channel or label count."""
+    `onnx` needs the package onnxruntime and a model.onnx in the folder; it does without torch.
+    """
     folder = find_model(name)
     card = read_card(folder)
     if not isinstance(card, SensorCard):
@@ -158,17 +76,33 @@ def load_model(name: str) -> TorchScriptModel:
         columns(card.channels)
     except HardError as e:
         raise HardError(f"{folder}/card.yaml: {e}") from None
-    weights = _read_weights(folder / "model.pt", card.sha256)
+    file = folder / ("model.onnx" if runtime == "onnx" else "model.pt")
     try:
-        model = TorchScriptModel(card, weights)
+        model = _onnx(file, card) if runtime == "onnx" else _torchscript(file, card)
         probe = model.predict(np.zeros((1, card.windowing.window, len(CHANNELS)), np.float32))
     except RuntimeError as e:
-        raise HardError(f"{folder}/model.pt: does not run: {_last_line(e)}") from None
+        raise HardError(f"{file}: does not run: {_last_line(e)}") from None
     _check_outputs(folder, card, probe)
     return model
 
 
-def load_video_model(name: str) -> TorchScriptVideoModel:
+def _torchscript(file: Path, card: SensorCard) -> Model:
+    from hard.torchscript import TorchScriptModel
+
+    return TorchScriptModel(card, _read_weights(file, card.sha256))
+
+
+def _onnx(file: Path, card: SensorCard) -> Model:
+    if card.onnx_sha256 is None:
+        raise HardError(f"{file.parent}: has no model.onnx; tools/export_onnx.py writes one")
+    try:
+        from hard.onnx import OnnxModel
+    except ModuleNotFoundError as e:
+        raise HardError(f"engine.runtime onnx needs {e.name}: pip install 'hard[onnx]'") from None
+    return OnnxModel(card, _read_weights(file, card.onnx_sha256))
+
+
+def load_video_model(name: str) -> VideoModel:
     """Load a video model by name or folder; refuses a wrong kind, sha256, format or label count."""
     folder = find_model(name)
     card = read_card(folder)
@@ -176,6 +110,8 @@ def load_video_model(name: str) -> TorchScriptVideoModel:
         raise HardError(f"{folder}: a model of motion, not of video; `hard models` lists which is which")
     _check_format(folder, card)
     weights = _read_weights(folder / "model.pt", card.sha256)
+    from hard.torchscript import TorchScriptVideoModel
+
     try:
         model = TorchScriptVideoModel(card, weights)
         frames = np.zeros((card.clip.frames, card.clip.size, card.clip.size, 3), np.uint8)

@@ -1,4 +1,4 @@
-"""Phone motion in the daemon: sources -> inbox -> engine -> sinks; imports torch."""
+"""Phone motion in the daemon: sources -> inbox -> engine -> sinks."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from hard.history import History
 from hard.imu import Limits
 from hard.intake import Intake
 from hard.metrics import Metrics, TimedModel
-from hard.model import TorchScriptModel, load_model
+from hard.model import Model, load_model
+from hard.model import Runtime as ModelRuntime
 from hard.profiles import Profiles
 from hard.recognizer import Recognizer
 from hard.router import Router
@@ -36,7 +37,7 @@ class Motion:
         self._settings = settings
         self._runtime = runtime
         self._metrics = metrics
-        self._models = (_load(i.model), _load(i.acc_model))
+        self._models = (_load(i.model, e.runtime), _load(i.acc_model, e.runtime))
         self._inbox = Inbox(e.inbox_messages, e.inbox_mb << 20, runtime.counters)
         self.intake = Intake(settings.sources, broker, self._inbox, runtime)
         model, acc_model = self._timed()
@@ -81,7 +82,10 @@ class Motion:
         assert self._engine
         i, o = settings.imu, settings.output
         names = (i.model, i.acc_model)
-        models = [_reload(name, old) for name, old in zip(names, self._models, strict=True)]
+        models = [
+            _reload(name, old, self._settings.engine.runtime)
+            for name, old in zip(names, self._models, strict=True)
+        ]
         codecs = self.intake.prepare(settings.sources)
         router = Router([(route[0], codec) for route, codec in codecs])
         self._models = (models[0], models[1])
@@ -103,12 +107,12 @@ class Motion:
         return TimedModel(model, self._metrics), TimedModel(acc_model, self._metrics)
 
 
-def _load(name: str) -> TorchScriptModel:
-    model = load_model(name)
+def _load(name: str, runtime: ModelRuntime) -> Model:
+    model = load_model(name, runtime)
     model.warm_up()
     return model
 
 
-def _reload(name: str, before: TorchScriptModel) -> TorchScriptModel:
+def _reload(name: str, before: Model, runtime: ModelRuntime) -> Model:
     """The model of this name: the one that is there, if it is the same."""
-    return before if read_card(find_model(name)) == before.card else _load(name)
+    return before if read_card(find_model(name)) == before.card else _load(name, runtime)

@@ -125,6 +125,7 @@ class EngineSettings(Section, frozen=True):
     inbox_messages: Count = 100_000
     inbox_mb: Count = 64
     max_age_s: Seconds = 5.0
+    runtime: Literal["torch", "onnx"] = "torch"
 
 
 class SmoothingSettings(Section, frozen=True):

@@ -16,7 +16,7 @@ from hard.codecs.native import NativeCodec, encode
 from hard.engine import Engine
 from hard.handoff import Inbox
 from hard.history import History
-from hard.model import TorchScriptModel, load_model
+from hard.model import Model, load_model
 from hard.recognizer import Recognizer
 from hard.router import Router
 from hard.settings import SmoothingSettings
@@ -27,7 +27,7 @@ from hard.types import Event, Label, Message
 
 
 @pytest.fixture(scope="module")
-def model() -> TorchScriptModel:
+def model() -> Model:
     return load_model("lstm-waist")
 
 
@@ -49,7 +49,7 @@ class Kept:
         self.forgotten += devices
 
 
-def engine(model: TorchScriptModel, **options: float) -> tuple[Engine, Kept, Counters]:
+def engine(model: Model, **options: float) -> tuple[Engine, Kept, Counters]:
     counters, sink = Counters(), Kept()
     recognizer = Recognizer(model, counters=counters)
     router = Router([("hard/+/imu", NativeCodec(CodecOptions(), Counters()))])
@@ -79,7 +79,7 @@ def messages(
     rate_hz=st.sampled_from([25.0, 50.0, 100.0, 200.0]),
 )
 def test_labels_do_not_depend_on_messages_batches_or_ticks(
-    model: TorchScriptModel, sizes: list[int], per_tick: int, devices: int, rate_hz: float
+    model: Model, sizes: list[int], per_tick: int, devices: int, rate_hz: float
 ) -> None:
     running, sink, _ = engine(model)
     queues = [messages(f"d{i}", i, 11.0, sizes, rate_hz) for i in range(devices)]
@@ -105,7 +105,7 @@ def test_labels_do_not_depend_on_messages_batches_or_ticks(
             )
 
 
-def test_labels_count_up_and_say_since_when(model: TorchScriptModel) -> None:
+def test_labels_count_up_and_say_since_when(model: Model) -> None:
     running, sink, _ = engine(model)
     for message in messages("alice", 0, 30.0, [25]):
         running.tick([message], 0.0)
@@ -115,7 +115,7 @@ def test_labels_count_up_and_say_since_when(model: TorchScriptModel) -> None:
         assert label.since_s == (before.since_s if same else label.window_end_s)
 
 
-def test_a_slow_stream_is_unknown_and_says_why(model: TorchScriptModel) -> None:
+def test_a_slow_stream_is_unknown_and_says_why(model: Model) -> None:
     running, sink, _ = engine(model)
     for message in messages("alice", 0, 20.0, [10], rate_hz=10.0):
         running.tick([message], 0.0)
@@ -125,7 +125,7 @@ def test_a_slow_stream_is_unknown_and_says_why(model: TorchScriptModel) -> None:
     assert sink.events == []
 
 
-def test_a_silent_device_is_forgotten_everywhere(model: TorchScriptModel) -> None:
+def test_a_silent_device_is_forgotten_everywhere(model: Model) -> None:
     running, sink, _ = engine(model)
     for message in messages("alice", 0, 5.0, [25]):
         running.tick([message], 0.0)
@@ -136,7 +136,7 @@ def test_a_silent_device_is_forgotten_everywhere(model: TorchScriptModel) -> Non
     assert [label.seq for label in sink.labels] == [1, 2, 1, 2]
 
 
-def test_a_silent_device_becomes_stale_then_offline_and_enters_anew(model: TorchScriptModel) -> None:
+def test_a_silent_device_becomes_stale_then_offline_and_enters_anew(model: Model) -> None:
     running, sink, _ = engine(model)
     sent = list(messages("alice", 0, 6.0, [25]))
     for message in sent[:10]:  # arrived at 0.0
@@ -198,7 +198,7 @@ def mutants(draw: st.DrawFn) -> bytes:
 
 
 def test_ten_thousand_mutated_payloads_neither_stop_it_nor_make_it_grow(
-    model: TorchScriptModel, caplog: pytest.LogCaptureFixture
+    model: Model, caplog: pytest.LogCaptureFixture
 ) -> None:
     running, sink, counters = engine(model)
     sent: list[Message] = []

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import hard
-from hard.model import TorchScriptModel, load_model
+from hard.model import Model, load_model
 from hard.settings import SmoothingSettings
 from hard.smoothing import Smoother
 from hard.synthetic import ACTIVITIES, SyntheticPhone
@@ -19,11 +19,11 @@ from hard.types import F32, G, Prediction
 
 
 @pytest.fixture(scope="module")
-def model() -> TorchScriptModel:
+def model() -> Model:
     return load_model("lstm-waist")
 
 
-def push(model: TorchScriptModel, samples: F32) -> list[Prediction]:
+def push(model: Model, samples: F32) -> list[Prediction]:
     return list(hard.Recognizer(model).push("a", np.arange(len(samples)) / 50, samples))
 
 
@@ -33,7 +33,7 @@ def phone(seed: int) -> F32:
 
 
 @pytest.mark.parametrize("seed", range(len(ACTIVITIES)))
-def test_what_it_was_trained_on_is_known(model: TorchScriptModel, seed: int) -> None:
+def test_what_it_was_trained_on_is_known(model: Model, seed: int) -> None:
     assert {p.reason for p in push(model, phone(seed))} == {None}
 
 
@@ -50,9 +50,7 @@ def test_what_it_was_trained_on_is_known(model: TorchScriptModel, seed: int) -> 
     ],
     ids=["linear acceleration", "g sent as m/s²", "m/s² sent as g"],
 )
-def test_wrong_units_and_missing_gravity_are_named(
-    model: TorchScriptModel, seed: int, spoil, why: str
-) -> None:
+def test_wrong_units_and_missing_gravity_are_named(model: Model, seed: int, spoil, why: str) -> None:
     predictions = push(model, spoil(phone(seed)).astype(np.float32))
     assert predictions
     smoother = Smoother(SmoothingSettings())
@@ -75,7 +73,7 @@ def test_shaking_is_more_than_it_knows(hz: float, g: float) -> None:
 
 
 @pytest.mark.data
-def test_hardly_a_known_window_is_lost(model: TorchScriptModel, data: Path) -> None:
+def test_hardly_a_known_window_is_lost(model: Model, data: Path) -> None:
     from hard.datasets.hapt import read_sessions
 
     lost = passing = known = 0

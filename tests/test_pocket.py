@@ -18,7 +18,7 @@ from torch import Tensor
 import hard
 from hard.card import read_card
 from hard.datasets import CHECKOUT, hapt
-from hard.model import TorchScriptModel, load_model
+from hard.model import Model, load_model
 from hard.nets.level import SWAY, rotate, still_frame, sway, turned
 from hard.nets.pocket import MOVING, STILL, LstmPocket
 from hard.synthetic import SyntheticPhone
@@ -35,7 +35,7 @@ W = Windowing()
 
 
 @pytest.fixture(scope="module")
-def model() -> TorchScriptModel:
+def model() -> Model:
     return load_model("lstm-pocket")
 
 
@@ -50,7 +50,7 @@ def phone_windows(seed: int) -> F32:
 @settings(max_examples=25)
 @given(seed=st.integers(0, 1000), ios=st.booleans())
 def test_no_rotation_and_no_sign_of_acceleration_changes_the_answer(
-    model: TorchScriptModel, seed: int, ios: bool
+    model: Model, seed: int, ios: bool
 ) -> None:
     x = phone_windows(seed)
     rotation = Rotation.random(random_state=seed).as_matrix()
@@ -60,7 +60,7 @@ def test_no_rotation_and_no_sign_of_acceleration_changes_the_answer(
 
 
 @pytest.mark.data
-def test_real_windows_turned_or_from_ios_are_the_same(model: TorchScriptModel, data: Path) -> None:
+def test_real_windows_turned_or_from_ios_are_the_same(model: Model, data: Path) -> None:
     x = read_pocket_pool(data, W, ["sp_sw_har"], hard.imu.CHANNELS)
     starts = at_hops(x, 64)[0][::5]
     windows = x.windows(starts).numpy()
@@ -92,7 +92,7 @@ def test_a_gyroscopes_bias_does_not_tilt_the_frame() -> None:
 
 
 @pytest.mark.parametrize("still", [0.0, 1.0])
-def test_no_signal_and_no_motion_give_numbers(still: float, model: TorchScriptModel) -> None:
+def test_no_signal_and_no_motion_give_numbers(still: float, model: Model) -> None:
     x = torch.zeros(3, 128, 6)
     x[:, :, 4] = still
     numbers = sway(x, *still_frame(x, 50.0))
@@ -107,7 +107,7 @@ def test_other_labels_or_channels_are_refused() -> None:
         LstmPocket(6, 9)
 
 
-def test_the_recognizer_runs_it_with_seven_labels(model: TorchScriptModel) -> None:
+def test_the_recognizer_runs_it_with_seven_labels(model: Model) -> None:
     t, samples = SyntheticPhone(1).read(0, 700)
     predictions = hard.Recognizer(model).push("a", t, samples)
     assert len(predictions) == 9
@@ -132,7 +132,7 @@ def test_the_committed_model_is_small_and_its_card_counts_right() -> None:
     }
 
 
-def test_committed_weights_fit_the_network(model: TorchScriptModel) -> None:
+def test_committed_weights_fit_the_network(model: Model) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # torch.jit is deprecated upstream
         weights = torch.jit.load(FOLDER / "model.pt").state_dict()
@@ -222,7 +222,7 @@ def test_the_pool_holds_all_three_sets_and_no_test_person(data: Path) -> None:
 
 
 @pytest.mark.data
-def test_it_reaches_what_its_card_claims(model: TorchScriptModel, data: Path) -> None:
+def test_it_reaches_what_its_card_claims(model: Model, data: Path) -> None:
     figures = [f for f in model.card.figures if "evaluate.py sets" in f.command]
     assert len(figures) == 2
     for figure, turn in zip(figures, (None, 0), strict=True):

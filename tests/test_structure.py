@@ -26,7 +26,7 @@ LAYERS = [
     {"config"},
     {"smoothing", "history", "stream", "align", "address", "retained", "totals"},
     {"pulse", "passwords", "sdnotify", "runfile"},
-    {"imu", "model", "personal", "client", "broker"},
+    {"imu", "model", "torchscript", "onnx", "personal", "client", "broker"},
     {"video"},
     {"recognizer", "embedded", "sources", "sinks", "phones", "nets"},
     {"engine", "table", "datasets", "listen", "devices", "welcome"},
@@ -44,7 +44,8 @@ LAYERS = [
 ]
 """An import may point to an earlier layer, or stay within its own; `hard` itself exports the Python door."""
 HOME = {
-    "torch": {"hard/model.py", "hard/nets/"},
+    "torch": {"hard/torchscript.py", "hard/nets/"},
+    "onnxruntime": {"hard/onnx.py"},
     "cv2": {
         "hard/doctor/frame.py",
         "hard/frames.py",

@@ -215,7 +215,7 @@ def percentiles(values: list[float]) -> dict[str, float]:
 
 
 STAGES: Final = {
-    "hard/model.py": "forward",
+    "hard/torchscript.py": "forward", "hard/onnx.py": "forward",
     "hard/codecs": "decode", "hard/router.py": "decode", "hard/align.py": "decode",
     "hard/imu.py": "windows", "hard/stream.py": "windows", "hard/dsp.py": "windows",
     "hard/recognizer.py": "predictions", "hard/novelty.py": "predictions",

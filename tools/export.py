@@ -23,7 +23,8 @@ from hard.card import Figure, SensorCard, VideoCard
 from hard.datasets import data_dir
 from hard.datasets.hapt import LABELS, official_windows
 from hard.imu import CHANNELS
-from hard.model import TorchScriptModel, columns, load_model
+from hard.model import columns, load_model
+from hard.torchscript import TorchScriptModel
 from hard.types import F32, HardError, Windowing
 from tools.evaluate import evaluate
 from tools.presets import PRESETS, Preset

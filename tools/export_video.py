@@ -19,8 +19,9 @@ from hard.card import Figure, VideoCard
 from hard.datasets import data_dir
 from hard.datasets.video import webcam_clips, weizmann
 from hard.frames import read_video
-from hard.model import TorchScriptVideoModel, load_video_model
+from hard.model import load_video_model
 from hard.nets.webcam import WebcamLrcn
+from hard.torchscript import TorchScriptVideoModel
 from hard.types import U8, HardError
 from tools.export import TOLERANCE, script, write_model
 from tools.scores import Scores

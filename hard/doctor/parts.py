@@ -29,7 +29,7 @@ def model_lines(settings: Settings) -> Iterator[Line]:
         wanted = []
     for key, name in wanted:
         try:
-            model = load_model(name)
+            model = load_model(name, settings.engine.runtime)
         except HardError as e:
             yield (
                 mended("model", f"{key}: {e}")

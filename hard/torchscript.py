@@ -1,0 +1,107 @@
+"""TorchScript modules as models: the only importer of torch at run time, the only one to know TorchScript."""
+
+from __future__ import annotations
+
+import io
+import logging
+import mmap
+import warnings
+from typing import Final
+
+import numpy as np
+import torch
+
+from hard.card import SensorCard, VideoCard
+from hard.imu import CHANNELS
+from hard.model import columns
+from hard.types import F32, U8
+
+log = logging.getLogger(__name__)
+
+MAX_BATCH: Final = 128  # larger batches fall out of the cache: 128 windows are 15 % cheaper each than 512
+
+
+class TorchScriptModel:
+    """A frozen TorchScript module. Owner: one thread."""
+
+    def __init__(self, card: SensorCard, weights: bytes) -> None:
+        self.card = card
+        chosen = columns(card.channels)
+        self._columns = chosen if len(chosen) < len(CHANNELS) else None
+        self._module = _frozen(weights, [])
+
+    def warm_up(self) -> None:
+        """Run every batch size once: oneDNN prepares its kernels per shape, 1-20 ms each."""
+        size = MAX_BATCH
+        while size:
+            for _ in range(2):
+                self.predict(np.zeros((size, self.card.windowing.window, len(CHANNELS)), np.float32))
+            size //= 2
+
+    def predict(self, x: F32) -> F32:
+        if self._columns is not None:
+            x = np.take(x, self._columns, axis=2)  # (N, window, len(card.channels))
+        return np.concatenate([self._forward(x[i : i + MAX_BATCH]) for i in range(0, len(x), MAX_BATCH)])
+
+    def _forward(self, x: F32) -> F32:
+        n = len(x)
+        size = _padded(n)
+        if size != n:
+            x = np.concatenate([x, np.zeros((size - n, *x.shape[1:]), np.float32)])
+        with torch.inference_mode():
+            out: F32 = self._module(torch.from_numpy(x)).numpy()
+        return out[:n]
+
+
+def _padded(n: int) -> int:
+    """A batch is filled up to one of 27 sizes, so that kernels are prepared once (see warm_up)."""
+    step = 4 if n <= 64 else 8
+    return 1 << (n - 1).bit_length() if n <= 8 else -(-n // step) * step
+
+
+class TorchScriptVideoModel:
+    """A frozen TorchScript module with methods `encode` and `classify`. Owner: one thread."""
+
+    def __init__(self, card: VideoCard, weights: bytes) -> None:
+        self.card = card
+        self._module = _frozen(weights, ["encode", "classify"])
+
+    def warm_up(self) -> None:
+        """Run once or twice what the daemon will run: one frame, then one clip."""
+        clip = self.card.clip
+        for _ in range(3):
+            embedding = self.encode(np.zeros((1, clip.size, clip.size, 3), np.uint8))
+            self.classify(np.repeat(embedding[None], clip.frames, axis=1))
+
+    def encode(self, frames: U8) -> F32:
+        with torch.inference_mode():
+            out: F32 = self._module.encode(torch.from_numpy(frames)).numpy()
+        return out
+
+    def classify(self, embeddings: F32) -> F32:
+        with torch.inference_mode():
+            out: F32 = self._module.classify(torch.from_numpy(embeddings)).numpy()
+        return out
+
+
+def _frozen(weights: bytes, methods: list[str]) -> torch.jit.ScriptModule:
+    """A module from its file, its constants folded in; with no methods named, `forward` alone is kept."""
+    torch.set_num_threads(1)
+    if not may_write_code():
+        torch.backends.nnpack.set_flags(False)  # type: ignore[no-untyped-call]
+        torch.backends.mkldnn.set_flags(False)  # type: ignore[no-untyped-call]
+        log.info("oneDNN is off, since this process may not write code; windows cost 2 to 3 times as much")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch.jit is deprecated upstream; this module alone depends on it
+        module = torch.jit.load(io.BytesIO(weights), map_location="cpu").eval()  # type: ignore[no-untyped-call]
+        frozen: torch.jit.ScriptModule = torch.jit.freeze(module, preserved_attrs=methods or None)
+    return frozen
+
+
+def may_write_code() -> bool:
+    """False under systemd's MemoryDenyWriteExecute=, where oneDNN could not create its kernels."""
+    try:
+        mmap.mmap(-1, mmap.PAGESIZE, prot=mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC).close()
+    except OSError:
+        return False
+    return True
