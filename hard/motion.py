@@ -81,11 +81,8 @@ class Motion:
         """
         assert self._engine
         i, o = settings.imu, settings.output
-        names = (i.model, i.acc_model)
-        models = [
-            _reload(name, old, self._settings.engine.runtime)
-            for name, old in zip(names, self._models, strict=True)
-        ]
+        runtime, pairs = self._settings.engine.runtime, zip((i.model, i.acc_model), self._models, strict=True)
+        models = [_reload(name, old, runtime) for name, old in pairs]
         codecs = self.intake.prepare(settings.sources)
         router = Router([(route[0], codec) for route, codec in codecs])
         self._models = (models[0], models[1])

@@ -39,7 +39,8 @@ def rebuild(folder: Path, card: SensorCard) -> nn.Module:
     """The network of a model's card, with the weights of its model.pt, giving probabilities."""
     if card.name not in PRESETS:
         raise HardError(f"{card.name}: no such preset; there is: {', '.join(sorted(PRESETS))}")
-    net = Probabilities(PRESETS[card.name].build(len(card.labels), len(card.channels)))
+    preset = PRESETS[card.name]
+    net = Probabilities(preset.build(len(card.labels), len(card.channels)), preset.temperature)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", ".*torch.jit.*", DeprecationWarning)  # deprecated upstream
         saved = torch.jit.load(folder / "model.pt", map_location="cpu")  # type: ignore[no-untyped-call]
@@ -59,6 +60,7 @@ def to_onnx(net: nn.Module, window: int, channels: int) -> bytes:
         program = torch.onnx.export(
             net, example, input_names=["x"], output_names=["probabilities"], opset_version=OPSET, dynamo=True,
             dynamic_shapes=many, external_data=False, verbose=False,
+            optimize=False,  # its optimiser takes + 1e-8 for nothing, and drops it; ONNX Runtime has its own
         )  # fmt: skip
     assert program is not None
     model = program.model_proto

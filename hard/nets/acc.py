@@ -75,7 +75,8 @@ def sway(x: Tensor) -> Tensor:
     z[:, 2] = 1.0
     forward = F.normalize(z - up * up[:, 2:], dim=1, eps=1e-3)
     axes = torch.stack([up, forward, torch.linalg.cross(up, forward, dim=1)], dim=1)  # (N, 3, 3)
-    slow = axes @ x[:, :, -3:].transpose(1, 2)  # (N, 3, T)
+    moved = x[:, :, -3:] - x[:, :, -3:].mean(dim=1, keepdim=True)  # gravity first: sway is a thousandth of it
+    slow = axes @ moved.transpose(1, 2)  # (N, 3, T)
     kept = slow.shape[2] - 31  # the samples that every octave has
     octaves = []
     for step in (1, 2, 4, 8, 16):

@@ -85,9 +85,10 @@ def sway(x: Tensor) -> Tensor:
     z[:, 2] = 1.0
     forward = F.normalize(z - up * up[:, 2:], dim=1, eps=1e-3)
     axes = torch.stack([up, forward, torch.linalg.cross(up, forward, dim=1)], dim=1)  # (N, 3, 3)
-    slow = axes @ x[:, :, -3:].transpose(1, 2)
+    moved = (x - x.mean(dim=1, keepdim=True)).transpose(1, 2)  # gravity first: sway is a thousandth of it
+    slow = axes @ moved[:, -3:]
     if x.shape[2] == 9:
-        slow = torch.cat([slow, axes @ x[:, :, 3:6].transpose(1, 2)], dim=1)  # (N, C, T)
+        slow = torch.cat([slow, axes @ moved[:, 3:6]], dim=1)  # (N, C, T)
     kept = slow.shape[2] - 31  # the samples that every octave has
     pairs = torch.triu_indices(slow.shape[1], slow.shape[1], 1)
     numbers = [up]
