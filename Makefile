@@ -1,5 +1,5 @@
 # make run    the daemon with an embedded broker and three synthetic phones
-# make test   the tests; what needs recordings or mosquitto is skipped where they are absent
+# make test   the tests, three at a time; what needs recordings or mosquitto is skipped where they are absent
 # make check  format, lint, strict types and tests: what CI runs
 
 PYTHON ?= python3
@@ -12,7 +12,7 @@ run: $(VENV)/.installed
 	@exec $(BIN)/hard run --source mqtt --simulate 3
 
 test: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 3 --dist loadfile
 
 check: lint
 	@$(MAKE) --no-print-directory test
