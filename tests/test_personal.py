@@ -172,7 +172,7 @@ def test_a_head_that_helps_nothing_is_refused(tmp_path: Path) -> None:
     t, samples = SyntheticPhone(0, dwell_s=1e9).read(0, 2000)
     flipped = samples.copy()
     flipped[1000:, :3] = samples[1000:, :3] * [1, -1, 1]
-    for label, swapped in (("sitting", False), ("standing", True)):
+    for label, swapped in (("walking", False), ("walking_upstairs", True)):
         acc = np.concatenate([samples[1000:], flipped[1000:]][:: -1 if swapped else 1])
         write(folder / f"{label}-20261120T050000Z.csv", Recording("alice", t, acc))
     with pytest.raises(HardError, match=r"no better on parts of the recordings left out"):
