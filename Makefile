@@ -1,5 +1,6 @@
 # make run    the daemon with an embedded broker and three synthetic phones
-# make test   the tests, three at a time; what needs recordings or mosquitto is skipped where they are absent
+# make test   the tests, two at a time, then those with a window, which want the machine for themselves;
+#             what needs recordings, mosquitto or Xvfb is skipped where they are absent
 # make check  format, lint, strict types and tests: what CI runs
 
 PYTHON ?= python3
@@ -12,7 +13,8 @@ run: $(VENV)/.installed
 	@exec $(BIN)/hard run --source mqtt --simulate 3
 
 test: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest -n 3 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not xvfb"
+	$(BIN)/python -m pytest -m xvfb
 
 check: lint
 	@$(MAKE) --no-print-directory test
