@@ -1,5 +1,5 @@
 # make run    the daemon with an embedded broker and three synthetic phones
-# make test   the tests, two at a time, then those with a window, which want the machine for themselves;
+# make test   the tests, two at a time, then those with a window or a film, which want the machine alone;
 #             what needs recordings, mosquitto or Xvfb is skipped where they are absent
 # make check  format, lint, strict types and tests: what CI runs
 
@@ -13,8 +13,8 @@ run: $(VENV)/.installed
 	@exec $(BIN)/hard run --source mqtt --simulate 3
 
 test: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not xvfb"
-	$(BIN)/python -m pytest -m xvfb
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not xvfb and not alone"
+	$(BIN)/python -m pytest -m "xvfb or alone"
 
 check: lint
 	@$(MAKE) --no-print-directory test

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import msgspec
 
-from hard.types import Clip, HardError, MotionRange, Windowing
+from hard.types import Clip, HardError, MotionRange, Windowing, Worn
 
 
 class Figure(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -46,6 +46,7 @@ class SensorCard(Card, frozen=True, kw_only=True, tag="sensor"):
     windowing: Windowing
     onnx_sha256: str | None = None  # of model.onnx; None: there is none
     motion_range: MotionRange | None = None  # beyond it the activity is `unknown`; None: no bound
+    worn: Worn | None = None  # None: anyhow
 
 
 class VideoCard(Card, frozen=True, kw_only=True, tag="video"):

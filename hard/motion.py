@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Iterator, Sequence
+from typing import Final, NamedTuple
 
 from hard.broker import Broker
 from hard.card import find_model, read_card
@@ -20,7 +20,7 @@ from hard.profiles import Profiles
 from hard.recognizer import Recognizer
 from hard.router import Router
 from hard.runtime import Runtime
-from hard.settings import Settings
+from hard.settings import ImuSettings, Settings
 from hard.sinks import Sink
 from hard.smoothing import Smoother
 from hard.types import HardError
@@ -37,24 +37,25 @@ class Motion:
         self._settings = settings
         self._runtime = runtime
         self._metrics = metrics
-        self._models = (_load(i.model, e.runtime), _load(i.acc_model, e.runtime))
+        self._models = Models.load(i, e.runtime)
         self._inbox = Inbox(e.inbox_messages, e.inbox_mb << 20, runtime.counters)
         self.intake = Intake(settings.sources, broker, self._inbox, runtime)
-        model, acc_model = self._timed()
+        timed = self._models.timed(metrics)
         self._recognizer = Recognizer(
-            model, acc_model=acc_model, limits=Limits(i.max_gap_s, i.max_devices, i.evict_after_s),
+            timed.model, acc_model=timed.acc, elsewhere_model=timed.elsewhere,
+            limits=Limits(i.max_gap_s, i.max_devices, i.evict_after_s),
             min_rate_hz=i.min_rate_hz, counters=runtime.counters,
         )  # fmt: skip
         o = settings.output
         self._history = History(Smoother(settings.smoothing), stale_s=o.stale_s, offline_s=o.offline_s)
         self._engine: Engine | None = None
-        runtime.models_of["motion"] = lambda: [model.card.name for model in self._models]
+        runtime.models_of["motion"] = lambda: [model.card.name for model in self._models.all()]
         runtime.named_sources["motion"] = lambda: self.intake.named
 
     @property
     def labels(self) -> list[str]:
         """Every activity that its models can tell."""
-        return list(dict.fromkeys(label for model in self._models for label in model.card.labels))
+        return list(dict.fromkeys(label for model in self._models.all() for label in model.card.labels))
 
     def wire(self) -> None:
         """Start the sources: they register with the broker connection, before that starts."""
@@ -81,35 +82,51 @@ class Motion:
         """
         assert self._engine
         i, o = settings.imu, settings.output
-        runtime, pairs = self._settings.engine.runtime, zip((i.model, i.acc_model), self._models, strict=True)
-        models = [_reload(name, old, runtime) for name, old in pairs]
+        models = Models.load(i, self._settings.engine.runtime, self._models)
         codecs = self.intake.prepare(settings.sources)
         router = Router([(route[0], codec) for route, codec in codecs])
-        self._models = (models[0], models[1])
-        model, acc_model = self._timed()
+        timed = models.timed(self._metrics)
 
         def apply() -> None:
             assert self._engine
-            self._recognizer.use(model, acc_model, i.min_rate_hz)
+            self._recognizer.use(timed.model, timed.acc, timed.elsewhere, i.min_rate_hz)
             self._history.use(settings.smoothing, stale_s=o.stale_s, offline_s=o.offline_s)
             self._engine.router = router
 
         if not self._engine.call(apply, CHANGE_S):
             raise HardError("the engine is busy; the change is made as soon as it is not")
-        self._settings = settings
+        self._settings, self._models = settings, models
         self.intake.change(settings.sources, codecs)
 
-    def _timed(self) -> tuple[TimedModel, TimedModel]:
-        model, acc_model = self._models
-        return TimedModel(model, self._metrics), TimedModel(acc_model, self._metrics)
 
+class Models(NamedTuple):
+    """The models of phone motion, loaded."""
 
-def _load(name: str, runtime: ModelRuntime) -> Model:
-    model = load_model(name, runtime)
-    model.warm_up()
-    return model
+    model: Model
+    acc: Model
+    elsewhere: Model | None
 
+    @classmethod
+    def load(cls, settings: ImuSettings, runtime: ModelRuntime, before: Models | None = None) -> Models:
+        """The models that the settings name; those of `before` that are the same need no loading."""
+        known = list(before.all()) if before else []
 
-def _reload(name: str, before: Model, runtime: ModelRuntime) -> Model:
-    """The model of this name: the one that is there, if it is the same."""
-    return before if read_card(find_model(name)) == before.card else _load(name, runtime)
+        def get(name: str) -> Model:
+            card = read_card(find_model(name))
+            found = next((model for model in known if model.card == card), None)
+            if found is None:
+                found = load_model(name, runtime)
+                found.warm_up()
+                known.append(found)
+            return found
+
+        elsewhere = settings.elsewhere_model
+        return cls(get(settings.model), get(settings.acc_model), get(elsewhere) if elsewhere else None)
+
+    def all(self) -> Iterator[Model]:
+        return (model for model in self if model is not None)
+
+    def timed(self, metrics: Metrics) -> Models:
+        """The same, telling the metrics how long they take."""
+        elsewhere = TimedModel(self.elsewhere, metrics) if self.elsewhere else None
+        return Models(TimedModel(self.model, metrics), TimedModel(self.acc, metrics), elsewhere)

@@ -13,11 +13,12 @@ from numpy.typing import ArrayLike
 from hard.card import SensorCard
 from hard.imu import Imu, Limits
 from hard.model import Model, load_model
-from hard.novelty import measure
+from hard.novelty import Motion, measure
 from hard.personal import Adapter
+from hard.placement import Placement
 from hard.profiles import Head
 from hard.stats import Counters, Drop
-from hard.types import F32, F64, UNKNOWN, Chunk, Prediction, Windows
+from hard.types import F32, F64, UNKNOWN, Chunk, HardError, Prediction, Windows
 
 log = logging.getLogger(__name__)
 
@@ -38,16 +39,22 @@ class Recognizer:
         model: str | Model = "lstm-waist",
         *,
         acc_model: str | Model = "lstm-acc",
+        elsewhere_model: Model | None = None,
         limits: Limits | None = None,
         min_rate_hz: float = 19.0,
         counters: Counters | None = None,
     ) -> None:
-        """`acc_model` is for devices without a gyroscope; given by name, it is loaded when one comes."""
+        """`acc_model` is for devices without a gyroscope; given by name, it is loaded when one comes.
+
+        `elsewhere_model` is for devices that are not carried as the card of `model` says; None: no other.
+        """
         self.model = load_model(model) if isinstance(model, str) else model
         self.counters = counters or Counters()
         self._limits = limits or Limits()
         self._min_rate_hz = min_rate_hz
         self._acc_model = acc_model
+        self._elsewhere = elsewhere_model
+        self._placement = _placement(self.model, elsewhere_model)
         self._full = Imu(self.model.card.windowing, self._limits, self.counters)
         self._acc: tuple[Imu, Model] | None = None
         self._rotations: dict[str, F64] = {}
@@ -82,6 +89,8 @@ class Recognizer:
         self._adapters = {key: adapter for key, adapter in self._adapters.items() if key[0] != device}
         self._rotations.pop(device, None)
         self._heads.pop(device, None)
+        if self._placement:
+            self._placement.forget([device])
         if rotation is not None:
             self._rotations[device] = rotation
         if head is not None:
@@ -119,19 +128,49 @@ class Recognizer:
 
     def step(self, oldest_s: float = -np.inf) -> list[Prediction]:
         """Recognise every window that is due, a batch a model; see `Imu.prepare` for `oldest_s`."""
-        lanes = [(self._full, self.model), *([self._acc] if self._acc else [])]
-        out = []
-        for imu, model in lanes:
+        out: list[Prediction] = []
+        windows = self._full.prepare(oldest_s)
+        if windows is not None:
+            motion = measure(windows.x)
+            self._predict(windows, motion, self._models_of(windows, motion), out)
+        if self._acc:
+            imu, model = self._acc
             windows = imu.prepare(oldest_s)
             if windows is not None:
-                probabilities = model.predict(windows.x)
-                if self._heads:
-                    self._adapt(windows, model.card, probabilities)
-                out += self._predictions(windows, model.card, probabilities)
+                self._predict(windows, measure(windows.x), [model] * len(windows.devices), out)
         return out
 
-    def use(self, model: Model, acc_model: Model, min_rate_hz: float) -> None:
+    def _models_of(self, w: Windows, motion: Motion) -> list[Model]:
+        """Whose windows these are: a head's own model's, otherwise by how the device is carried."""
+        if self._placement is None or self._elsewhere is None:
+            return [self.model] * len(w.devices)
+        both = self._elsewhere, self.model
+        models = [both[fits] for fits in self._placement.fits(w.devices, w.x, motion)]
+        if self._heads:
+            own = {model.card.sha256: model for model in both}
+            for i, device in enumerate(w.devices):
+                if device in self._heads:
+                    models[i] = own.get(self._heads[device].sha256, models[i])
+        return models
+
+    def _predict(self, w: Windows, motion: Motion, models: Sequence[Model], out: list[Prediction]) -> None:
+        """Append a prediction of each window, in their order."""
+        rows: list[list[float]] = [[]] * len(models)
+        for model in {id(model): model for model in models}.values():
+            mine = [i for i, m in enumerate(models) if m is model]
+            probabilities = model.predict(w.x if len(mine) == len(models) else w.x[mine])
+            if self._heads:
+                self._adapt(w, mine, model.card, probabilities)
+            for i, row in zip(mine, probabilities.tolist(), strict=True):
+                rows[i] = row
+        for i, (model, row) in enumerate(zip(models, rows, strict=True)):
+            out.append(self._prediction(w, i, motion, model.card, row))
+
+    def use(self, model: Model, acc_model: Model, elsewhere_model: Model | None, min_rate_hz: float) -> None:
         """Other models from the next window on; devices keep their state where windows are cut alike."""
+        if model.card.worn != self.model.card.worn or elsewhere_model is None or self._placement is None:
+            self._placement = _placement(model, elsewhere_model)
+        self._elsewhere = elsewhere_model
         self._full = self._imu_for(model, self.model, self._full)
         if self._acc:
             imu, before = self._acc
@@ -146,18 +185,22 @@ class Recognizer:
 
     def evict(self, now_s: float) -> list[str]:
         """Forget devices that have been silent for long; returns their names."""
-        return self._full.evict(now_s) + (self._acc[0].evict(now_s) if self._acc else [])
+        gone = self._full.evict(now_s) + (self._acc[0].evict(now_s) if self._acc else [])
+        if self._placement:
+            self._placement.forget(gone)
+        return gone
 
     @property
     def devices(self) -> int:
         return len(self._full) + (len(self._acc[0]) if self._acc else 0)
 
-    def _adapt(self, w: Windows, card: SensorCard, probabilities: F32) -> None:
-        """Let the heads have their say, in place."""
-        for i, device in enumerate(w.devices):
+    def _adapt(self, w: Windows, mine: Sequence[int], card: SensorCard, probabilities: F32) -> None:
+        """Let the heads have their say of windows `mine`, whose probabilities these are; in place."""
+        for row, i in enumerate(mine):
+            device = w.devices[i]
             adapter = self._adapter(device, card) if device in self._heads else None
             if adapter is not None:
-                probabilities[i] = adapter.apply(probabilities[i : i + 1], w.x[i : i + 1])[0]
+                probabilities[row] = adapter.apply(probabilities[row : row + 1], w.x[i : i + 1])[0]
 
     def _adapter(self, device: str, card: SensorCard) -> Adapter | None:
         """A device's head for this model; None, with a line in the log, where it was made for another."""
@@ -174,38 +217,45 @@ class Recognizer:
             self._adapters[key] = Adapter(head, card.labels) if fits else None
         return self._adapters[key]
 
-    def _predictions(self, w: Windows, card: SensorCard, probabilities: F32) -> list[Prediction]:
-        labels = card.labels
-        best = probabilities.argmax(axis=1)
-        rows = probabilities.tolist()
-        motion = measure(w.x)
-        out = []
-        for i, device in enumerate(w.devices):
-            rate = float(w.rate_hz[i])
-            reason = motion.reason(i, card.motion_range)
-            if rate < self._min_rate_hz:
-                reason = f"rate {rate:.1f} Hz is below {self._min_rate_hz:g} Hz"
-            passing = motion.passing(i, card.motion_range) if reason is None else None
-            reason = reason or passing
-            out.append(
-                Prediction(
-                    device=device,
-                    t_end=float(w.t_end[i]),
-                    activity=labels[best[i]] if reason is None else UNKNOWN,
-                    confidence=rows[i][best[i]] if reason is None else 0.0,
-                    probabilities=dict(zip(labels, rows[i], strict=True)),
-                    rate_hz=rate,
-                    gaps=w.gaps[i],
-                    arrival_s=float(w.arrival_s[i]),
-                    end_s=float(w.end_s[i]),
-                    model=card.name,
-                    model_hash=card.sha256[:12],
-                    reason=reason,
-                    movement_g=motion.body_g[i],
-                    passing=passing is not None,
-                )
-            )
-        return out
+    def _prediction(
+        self, w: Windows, i: int, motion: Motion, card: SensorCard, row: list[float]
+    ) -> Prediction:
+        """Of window i, from its model's probabilities."""
+        rate = float(w.rate_hz[i])
+        reason = motion.reason(i, card.motion_range)
+        if rate < self._min_rate_hz:
+            reason = f"rate {rate:.1f} Hz is below {self._min_rate_hz:g} Hz"
+        passing = motion.passing(i, card.motion_range) if reason is None else None
+        reason = reason or passing
+        confidence = max(row)
+        return Prediction(
+            device=w.devices[i],
+            t_end=float(w.t_end[i]),
+            activity=card.labels[row.index(confidence)] if reason is None else UNKNOWN,
+            confidence=confidence if reason is None else 0.0,
+            probabilities=dict(zip(card.labels, row, strict=True)),
+            rate_hz=rate,
+            gaps=w.gaps[i],
+            arrival_s=float(w.arrival_s[i]),
+            end_s=float(w.end_s[i]),
+            model=card.name,
+            model_hash=card.sha256[:12],
+            reason=reason,
+            movement_g=motion.body_g[i],
+            passing=passing is not None,
+        )
+
+
+def _placement(model: Model, elsewhere: Model | None) -> Placement | None:
+    """HardError where the two models see other windows; None where there is nothing to choose."""
+    if elsewhere is None or model.card.worn is None:
+        return None
+    if elsewhere.card.windowing != model.card.windowing:
+        raise HardError(
+            f"imu.elsewhere_model: {elsewhere.card.name} wants windows of another kind than "
+            f"{model.card.name}; set it to null"
+        )
+    return Placement(model.card.worn, model.card.windowing.rate_hz)
 
 
 def turned(chunk: Chunk, rotation: F64) -> Chunk:

@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 
 LIVE: Final = (
     "log_level", "sources.enabled", "sources.mqtt", "sources.serial", "smoothing", "imu.model",
-    "imu.acc_model", "imu.min_rate_hz", "output.stale_s", "output.offline_s",
+    "imu.acc_model", "imu.elsewhere_model", "imu.min_rate_hz", "output.stale_s", "output.offline_s",
 )  # fmt: skip
 """Settings, or sections of them, that take effect at once; the others with the next start."""
 

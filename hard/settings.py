@@ -114,6 +114,7 @@ class SourcesSettings(Section, frozen=True):
 class ImuSettings(Section, frozen=True):
     model: str = "lstm-waist"
     acc_model: str = "lstm-acc"
+    elsewhere_model: str | None = "lstm-pocket"
     max_gap_s: Annotated[float, Meta(ge=0.05, le=2.0)] = 0.2
     min_rate_hz: Annotated[float, Meta(ge=5.0, le=50.0)] = 19.0
     max_devices: Count = 20_000

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import enum
 import math
-from typing import Literal, TypeAlias
+from typing import Annotated, Literal, TypeAlias
 
 import msgspec
 import numpy as np
+from msgspec import Meta
 from numpy.typing import NDArray
 
 F32: TypeAlias = NDArray[np.float32]
@@ -99,6 +100,15 @@ class MotionRange(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     max_body_g: float  # rms body acceleration
     max_gyro_rad_s: float  # rms angular velocity
     max_tilt_deg: float | None = None  # between the mean accelerations of its two halves; None: no bound
+
+
+class Worn(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How a model wants a phone to be carried; comes from the model's card."""
+
+    up: Annotated[
+        list[float], Meta(min_length=3, max_length=3)
+    ]  # in the phone's axes, while its person walks
+    within_deg: Annotated[float, Meta(gt=0.0, le=90.0)]  # and how far it may be off
 
 
 class Windows(msgspec.Struct, frozen=True):

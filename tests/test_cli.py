@@ -107,7 +107,7 @@ def test_classify_json_is_json_lines_and_nothing_else(hard: Hard, walk: Path) ->
     assert [g["activity"] for g in got] == [smoother.update(p).activity for p in expected]
     assert [(g["t_end"], g["raw"]["activity"]) for g in got] == [(p.t_end, p.activity) for p in expected]
     for line in got:
-        assert set(line) - {"reason"} == {"t_end", "activity", "confidence", "probabilities", "raw"}
+        assert set(line) - {"reason"} == {"t_end", "activity", "confidence", "probabilities", "raw", "model"}
         most = max(line["probabilities"], key=line["probabilities"].__getitem__)
         known = {"activity": most, "confidence": line["probabilities"][most]}
         between_two = {"activity": "unknown", "confidence": 0.0}

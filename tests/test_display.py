@@ -171,6 +171,7 @@ def test_without_a_screen_one_line_says_what_to_do(hard: Hard, walk: Path) -> No
         assert len(done.stderr.splitlines()) == 1
 
 
+@pytest.mark.alone
 def test_a_file_is_labelled_filmed_and_over_without_a_screen(
     hard: Hard, port: int, walk: Path, video_model: Path, tmp_path: Path
 ) -> None:

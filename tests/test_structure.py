@@ -26,7 +26,7 @@ LAYERS = [
     {"config"},
     {"smoothing", "history", "stream", "align", "address", "retained", "totals"},
     {"pulse", "passwords", "sdnotify", "runfile"},
-    {"imu", "model", "torchscript", "onnx", "personal", "client", "broker"},
+    {"imu", "model", "torchscript", "onnx", "personal", "placement", "client", "broker"},
     {"video"},
     {"recognizer", "embedded", "sources", "sinks", "phones", "nets"},
     {"engine", "table", "datasets", "listen", "devices", "welcome"},

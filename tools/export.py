@@ -119,6 +119,7 @@ def new_card(name: str, preset: Preset, net: nn.Module, training: dict[str, str]
         limitations=preset.limitations,
         licence=preset.licence,
         motion_range=preset.motion_range,
+        worn=preset.worn,
     )
 
 

@@ -60,5 +60,6 @@ def json_line(p: Prediction, steady: Steady | Label) -> str:
         "confidence": steady.confidence,
         "raw": {"activity": p.activity, "confidence": p.confidence},
         "probabilities": p.probabilities,
+        "model": {"name": p.model, "sha256": p.model_hash},
     }
     return json.dumps(line | ({"reason": steady.reason} if steady.reason else {}))

@@ -51,7 +51,7 @@ def replay(
 
 @click.command()
 @click.argument("path", type=click.Path(path_type=Path))
-@click.option("--model", metavar="NAME", help="Default: lstm-waist for motion, video.model for a video.")
+@click.option("--model", metavar="NAME", help="Default: as the settings say, and as the phone is carried.")
 @click.option(
     "--annotate",
     type=click.Path(path_type=Path),
@@ -79,12 +79,16 @@ def classify(
     from hard.recordings import read_recording
 
     recording = read_recording(path, acc_unit, gyro_unit)
+    from hard.model import load_model
     from hard.profiles import Profiles
     from hard.recognizer import Recognizer
     from hard.smoothing import Smoother
 
     settings = load(config, {})
-    recognizer, smoother = Recognizer(model or "lstm-waist"), Smoother(settings.smoothing)
+    i = settings.imu
+    elsewhere = load_model(i.elsewhere_model) if i.elsewhere_model and model is None else None
+    recognizer = Recognizer(model or i.model, acc_model=i.acc_model, elsewhere_model=elsewhere)
+    smoother = Smoother(settings.smoothing)
     if device is not None:
         Profiles(state_dir(settings)).refresh(recognizer.wear)
     predictions = recognizer.push(device or recording.name, recording.t, recording.samples)

@@ -5,11 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import click
+import msgspec
 
 from hard.card import VideoCard, find_model, read_card
 from hard.cli.options import broker_option, config_option, for_option, load
 from hard.config import Key, Tree
 from hard.registry import SOURCES, names
+from hard.settings import Settings
 
 
 @click.command()
@@ -60,7 +62,15 @@ def run(
         ("sources", "webcam", "camera"): ("--camera", camera),
         ("sources", "webcam", "loop"): ("--loop", loop),
     }
-    settings = load(config, options)
+
+    def read() -> Settings:
+        settings = load(config, options)
+        if model is None:
+            return settings
+        imu = msgspec.structs.replace(settings.imu, elsewhere_model=None)  # who names a model gets that one
+        return msgspec.structs.replace(settings, imu=imu)
+
+    settings = read()
     if port and "serial" not in settings.sources.enabled:
         raise click.UsageError("--port needs --source serial")
     for option, given in (
@@ -76,7 +86,7 @@ def run(
     from hard import app
 
     return app.run(
-        lambda: load(config, options),
+        read,
         config=config,
         simulate=simulate,
         for_s=for_s,

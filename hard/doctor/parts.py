@@ -24,7 +24,9 @@ def model_lines(settings: Settings) -> Iterator[Line]:
     """Card, sha256 and one forward of every model that the settings name."""
     from hard.model import load_model, load_video_model
 
-    wanted = [("imu.model", settings.imu.model), ("imu.acc_model", settings.imu.acc_model)]
+    i = settings.imu
+    wanted = [("imu.model", i.model), ("imu.acc_model", i.acc_model)]
+    wanted += [("imu.elsewhere_model", i.elsewhere_model)] if i.elsewhere_model else []
     if all(name == WEBCAM for name in settings.sources.enabled):
         wanted = []
     for key, name in wanted:
