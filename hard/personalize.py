@@ -15,7 +15,7 @@ from hard.imu import Imu, Limits
 from hard.model import Model, load_model
 from hard.personal import LEAST, RIDGE, Adapter, fit
 from hard.profiles import Calibration, Head, now
-from hard.recognizer import turned
+from hard.recognizer import Recognizer, turned
 from hard.record import read_calibration, recordings
 from hard.recordings import Recording, read_recording
 from hard.settings import ImuSettings
@@ -65,8 +65,7 @@ def personalize(device: str, folder: Path, settings: ImuSettings, calibration: C
         Track(label, read_recording(path), None if c is None else np.array(c.rotation))
         for (label, path), c in zip(found, worn, strict=True)
     ]
-    gyro = [bool(track.recording.samples[:, 3:].any()) for track in tracks]
-    model = load_model(settings.model if all(gyro) else settings.acc_model)
+    model = _model_of(tracks, settings)
     seconds = _seconds(tracks, model.card.labels, device)
     data = labelled(model, tracks)
     head = make_head(device, model, data, seconds, all(worn))
@@ -77,6 +76,31 @@ def personalize(device: str, folder: Path, settings: ImuSettings, calibration: C
             "nothing was changed. Record the activities that are taken for one another, as you do them"
         )
     return msgspec.structs.replace(head, before=round(before.right, 4), after=round(after.right, 4))
+
+
+def _model_of(tracks: Sequence[Track], settings: ImuSettings) -> Model:
+    """The one that most windows of the recordings get by how the phone was carried, as in the daemon."""
+    if not all(track.recording.samples[:, 3:].any() for track in tracks):
+        return load_model(settings.acc_model)
+    model = load_model(settings.model)
+    if settings.elsewhere_model is None:
+        return model
+    elsewhere = load_model(settings.elsewhere_model)
+    recognizer = Recognizer(model, elsewhere_model=elsewhere)
+    won, began_s = 0, 0.0
+    for track in sorted(
+        tracks, key=_movement, reverse=True
+    ):  # walking first: it tells how the rest was carried
+        t, samples = track.recording.t - track.recording.t[0] + began_s, track.recording.samples
+        chunk = Chunk("", t, samples, 0.0)
+        recognizer.feed([chunk if track.rotation is None else turned(chunk, track.rotation)])
+        won += sum(1 if p.model == model.card.name else -1 for p in recognizer.step())
+        began_s = float(t[-1]) + 1.0
+    return model if won >= 0 else elsewhere
+
+
+def _movement(track: Track) -> float:
+    return float(np.linalg.norm(track.recording.samples[:, :3], axis=1).std())
 
 
 class Score(msgspec.Struct, frozen=True):

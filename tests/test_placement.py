@@ -17,8 +17,11 @@ from hard import gait
 from hard.card import SensorCard
 from hard.datasets import hapt, motionsense
 from hard.model import Model, load_model
+from hard.personalize import personalize
 from hard.profiles import Head
+from hard.record import write
 from hard.recordings import Recording
+from hard.settings import ImuSettings
 from hard.types import HardError, Prediction, Windowing
 
 WAIST, POCKET = "lstm-waist", "lstm-pocket"
@@ -138,6 +141,13 @@ def idle_head(card: SensorCard) -> Head:
         labels=("sitting", "standing"), mean=(0.0, 0.0, 0.0), scale=(1.0, 1.0, 1.0),
         weights=((0.0,) * 4,) * 2, seconds={"sitting": 60.0, "standing": 60.0}, before=0.5, after=0.6,
     )  # fmt: skip
+
+
+@pytest.mark.data
+def test_personalize_takes_the_model_that_the_daemon_would(pocket, tmp_path: Path) -> None:
+    for label in ("sitting", "standing", "walking"):
+        write(tmp_path / f"{label}-20261120T050000Z.csv", pocket[label])
+    assert personalize("a", tmp_path, ImuSettings(), None).model == POCKET
 
 
 @pytest.mark.data

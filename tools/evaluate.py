@@ -17,7 +17,7 @@ from hard.datasets import data_dir
 from hard.datasets.hapt import LABELS, official_windows
 from hard.model import Model, load_model
 from hard.types import F32, HardError
-from tools import elsewhere, evaluate_sets, own, report, stream, unknown, video_score, worn
+from tools import carried, elsewhere, evaluate_sets, own, report, stream, unknown, video_score, worn
 from tools.scores import ClassScore, calibration_error, confusion_matrix, per_class, tables
 
 OTHERS = {
@@ -25,6 +25,7 @@ OTHERS = {
     "video": (video_score, "a video model on clips, as a camera plays them"),
     "sets": (evaluate_sets, "any sensor model on HAPT, MotionSense or sp_sw_har, as recorded or turned"),
     "calibration": (worn, "recordings turned at random, and calibrated"),
+    "carried": (carried, "which model a phone gets by how it is carried"),
     "elsewhere": (elsewhere, "MotionSense's pockets, as they came and calibrated"),
     "personal": (own, "heads for each of HAPT's test people"),
     "unknown": (unknown, "motions that no model was trained on"),

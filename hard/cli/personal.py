@@ -85,12 +85,13 @@ def record(
     from hard.record import record as keep
 
     settings = load(config, {("broker", "url"): ("--broker", broker)})
-    known = read_card(find_model(settings.imu.model)).labels
+    models = filter(None, (settings.imu.model, settings.imu.elsewhere_model))
+    known = list(dict.fromkeys(label for name in models for label in read_card(find_model(name)).labels))
     if label not in known:
         near = difflib.get_close_matches(label, known, n=1)
         hint = f"did you mean {near[0]}?" if near else f"it knows {', '.join(known)}"
         print(
-            f"the model knows no activity {label!r}, so `hard personalize` will not take it; {hint}",
+            f"no model knows an activity {label!r}, so `hard personalize` will not take it; {hint}",
             file=sys.stderr,
         )
     state = state_dir(settings)
