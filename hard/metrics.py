@@ -96,8 +96,8 @@ class TimedModel:
         self._model = model
         self._metrics = metrics
 
-    def warm_up(self) -> None:
-        self._model.warm_up()
+    def warm_up(self, batch: int = 128) -> None:
+        self._model.warm_up(batch)
 
     def predict(self, x: F32) -> F32:
         began_s = time.perf_counter()

@@ -28,8 +28,8 @@ class Model(Protocol):
         """
         ...
 
-    def warm_up(self) -> None:
-        """Prepare whatever the first windows would otherwise wait for."""
+    def warm_up(self, batch: int = 128) -> None:
+        """Prepare whatever the first windows, up to `batch` at once, would otherwise wait for."""
         ...
 
 

@@ -26,6 +26,10 @@ from hard.smoothing import Smoother
 from hard.types import HardError
 
 CHANGE_S: Final = 10.0
+MANY, FEW = (
+    128,
+    8,
+)  # windows at once that models are prepared for: the first one, and those that may never run
 
 
 class Motion:
@@ -111,17 +115,17 @@ class Models(NamedTuple):
         """The models that the settings name; those of `before` that are the same need no loading."""
         known = list(before.all()) if before else []
 
-        def get(name: str) -> Model:
+        def get(name: str, batch: int = FEW) -> Model:
             card = read_card(find_model(name))
             found = next((model for model in known if model.card == card), None)
             if found is None:
                 found = load_model(name, runtime)
-                found.warm_up()
+                found.warm_up(batch)
                 known.append(found)
             return found
 
         elsewhere = settings.elsewhere_model
-        return cls(get(settings.model), get(settings.acc_model), get(elsewhere) if elsewhere else None)
+        return cls(get(settings.model, MANY), get(settings.acc_model), get(elsewhere) if elsewhere else None)
 
     def all(self) -> Iterator[Model]:
         return (model for model in self if model is not None)

@@ -33,7 +33,7 @@ class OnnxModel:
         except REFUSALS as e:
             raise RuntimeError(str(e)) from None
 
-    def warm_up(self) -> None:
+    def warm_up(self, batch: int = MAX_BATCH) -> None:
         """Nothing to prepare: its kernels are compiled ahead."""
 
     def predict(self, x: F32) -> F32:

@@ -30,9 +30,9 @@ class TorchScriptModel:
         self._columns = chosen if len(chosen) < len(CHANNELS) else None
         self._module = _frozen(weights, [])
 
-    def warm_up(self) -> None:
-        """Run every batch size once: oneDNN prepares its kernels per shape, 1-20 ms each."""
-        size = MAX_BATCH
+    def warm_up(self, batch: int = MAX_BATCH) -> None:
+        """Run the powers of two up to `batch`: oneDNN prepares its kernels per shape, 1-20 ms each."""
+        size = min(batch, MAX_BATCH)
         while size:
             for _ in range(2):
                 self.predict(np.zeros((size, self.card.windowing.window, len(CHANNELS)), np.float32))
