@@ -14,6 +14,7 @@ from hard.imu import CHANNELS
 from hard.types import F32, U8, HardError
 
 Runtime: TypeAlias = Literal["torch", "onnx"]
+Precision: TypeAlias = Literal["auto", "float32", "bfloat16"]
 
 
 class Model(Protocol):
@@ -62,10 +63,11 @@ def columns(channels: Sequence[str]) -> list[int]:
     return chosen
 
 
-def load_model(name: str, runtime: Runtime = "torch") -> Model:
+def load_model(name: str, runtime: Runtime = "torch", precision: Precision = "auto") -> Model:
     """Load a sensor model by name or folder; refuses a wrong kind, sha256, format, channel or label count.
 
-    `onnx` needs the package onnxruntime and a model.onnx in the folder; it does without torch.
+    `onnx` needs the package onnxruntime and a model.onnx in the folder; it does without torch. `precision` is
+    of torch's convolutions and LSTMs: `auto` is bfloat16 where the CPU computes in it and the model can.
     """
     folder = find_model(name)
     card = read_card(folder)
@@ -78,7 +80,7 @@ def load_model(name: str, runtime: Runtime = "torch") -> Model:
         raise HardError(f"{folder}/card.yaml: {e}") from None
     file = folder / ("model.onnx" if runtime == "onnx" else "model.pt")
     try:
-        model = _onnx(file, card) if runtime == "onnx" else _torchscript(file, card)
+        model = _onnx(file, card) if runtime == "onnx" else _torchscript(file, card, precision)
         probe = model.predict(np.zeros((1, card.windowing.window, len(CHANNELS)), np.float32))
     except RuntimeError as e:
         raise HardError(f"{file}: does not run: {_last_line(e)}") from None
@@ -86,10 +88,10 @@ def load_model(name: str, runtime: Runtime = "torch") -> Model:
     return model
 
 
-def _torchscript(file: Path, card: SensorCard) -> Model:
+def _torchscript(file: Path, card: SensorCard, precision: Precision) -> Model:
     from hard.torchscript import TorchScriptModel
 
-    return TorchScriptModel(card, _read_weights(file, card.sha256))
+    return TorchScriptModel(card, _read_weights(file, card.sha256), precision)
 
 
 def _onnx(file: Path, card: SensorCard) -> Model:

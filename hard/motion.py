@@ -15,12 +15,11 @@ from hard.imu import Limits
 from hard.intake import Intake
 from hard.metrics import Metrics, TimedModel
 from hard.model import Model, load_model
-from hard.model import Runtime as ModelRuntime
 from hard.profiles import Profiles
 from hard.recognizer import Recognizer
 from hard.router import Router
 from hard.runtime import Runtime
-from hard.settings import ImuSettings, Settings
+from hard.settings import EngineSettings, ImuSettings, Settings
 from hard.sinks import Sink
 from hard.smoothing import Smoother
 from hard.types import HardError
@@ -41,7 +40,7 @@ class Motion:
         self._settings = settings
         self._runtime = runtime
         self._metrics = metrics
-        self._models = Models.load(i, e.runtime)
+        self._models = Models.load(i, e)
         self._inbox = Inbox(e.inbox_messages, e.inbox_mb << 20, runtime.counters)
         self.intake = Intake(settings.sources, broker, self._inbox, runtime)
         timed = self._models.timed(metrics)
@@ -86,7 +85,7 @@ class Motion:
         """
         assert self._engine
         i, o = settings.imu, settings.output
-        models = Models.load(i, self._settings.engine.runtime, self._models)
+        models = Models.load(i, self._settings.engine, self._models)
         codecs = self.intake.prepare(settings.sources)
         router = Router([(route[0], codec) for route, codec in codecs])
         timed = models.timed(self._metrics)
@@ -111,7 +110,7 @@ class Models(NamedTuple):
     elsewhere: Model | None
 
     @classmethod
-    def load(cls, settings: ImuSettings, runtime: ModelRuntime, before: Models | None = None) -> Models:
+    def load(cls, settings: ImuSettings, engine: EngineSettings, before: Models | None = None) -> Models:
         """The models that the settings name; those of `before` that are the same need no loading."""
         known = list(before.all()) if before else []
 
@@ -119,7 +118,7 @@ class Models(NamedTuple):
             card = read_card(find_model(name))
             found = next((model for model in known if model.card == card), None)
             if found is None:
-                found = load_model(name, runtime)
+                found = load_model(name, engine.runtime, engine.precision)
                 found.warm_up(batch)
                 known.append(found)
             return found

@@ -127,6 +127,7 @@ class EngineSettings(Section, frozen=True):
     inbox_mb: Count = 64
     max_age_s: Seconds = 5.0
     runtime: Literal["torch", "onnx"] = "torch"
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
 
 
 class SmoothingSettings(Section, frozen=True):

@@ -6,6 +6,7 @@ import io
 import logging
 import mmap
 import warnings
+from pathlib import Path
 from typing import Final
 
 import numpy as np
@@ -13,8 +14,8 @@ import torch
 
 from hard.card import SensorCard, VideoCard
 from hard.imu import CHANNELS
-from hard.model import columns
-from hard.types import F32, U8
+from hard.model import Precision, columns
+from hard.types import F32, U8, HardError
 
 log = logging.getLogger(__name__)
 
@@ -24,11 +25,24 @@ MAX_BATCH: Final = 128  # larger batches fall out of the cache: 128 windows are 
 class TorchScriptModel:
     """A frozen TorchScript module. Owner: one thread."""
 
-    def __init__(self, card: SensorCard, weights: bytes) -> None:
+    def __init__(self, card: SensorCard, weights: bytes, precision: Precision = "auto") -> None:
+        """Raises RuntimeError where the module does not run, HardError where not in bfloat16."""
         self.card = card
         chosen = columns(card.channels)
         self._columns = chosen if len(chosen) < len(CHANNELS) else None
-        self._module = _frozen(weights, [])
+        self.precision = "float32"
+        if precision == "bfloat16" or (precision == "auto" and computes_bfloat16()):
+            self._module = _frozen(weights, [], bfloat16=True)
+            try:
+                self._forward(np.zeros((1, card.windowing.window, len(card.channels)), np.float32))
+                self.precision = "bfloat16"
+            except RuntimeError:  # a network that does not look at its weights' type; see nets/lstm.py
+                if precision == "bfloat16":
+                    raise HardError(
+                        f"{card.name}: does not run in bfloat16; set engine.precision to auto or float32"
+                    ) from None
+        if self.precision == "float32":
+            self._module = _frozen(weights, [])
 
     def warm_up(self, batch: int = MAX_BATCH) -> None:
         """Run the powers of two up to `batch`: oneDNN prepares its kernels per shape, 1-20 ms each."""
@@ -84,8 +98,12 @@ class TorchScriptVideoModel:
         return out
 
 
-def _frozen(weights: bytes, methods: list[str]) -> torch.jit.ScriptModule:
-    """A module from its file, its constants folded in; with no methods named, `forward` alone is kept."""
+def _frozen(weights: bytes, methods: list[str], bfloat16: bool = False) -> torch.jit.ScriptModule:
+    """A module from its file, its constants folded in; with no methods named, `forward` alone is kept.
+
+    bfloat16: of convolutions and LSTMs. Sums, statistics and probabilities stay float32: on the windows of
+    HAPT's training people no probability of lstm-waist moves by more than 0.003.
+    """
     torch.set_num_threads(1)
     if not may_write_code():
         torch.backends.nnpack.set_flags(False)  # type: ignore[no-untyped-call]
@@ -94,8 +112,21 @@ def _frozen(weights: bytes, methods: list[str]) -> torch.jit.ScriptModule:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch.jit is deprecated upstream; this module alone depends on it
         module = torch.jit.load(io.BytesIO(weights), map_location="cpu").eval()  # type: ignore[no-untyped-call]
+        if bfloat16:
+            for part in module.modules():
+                if part.original_name in ("Conv1d", "LSTM"):
+                    part.to(torch.bfloat16)
         frozen: torch.jit.ScriptModule = torch.jit.freeze(module, preserved_attrs=methods or None)
     return frozen
+
+
+def computes_bfloat16() -> bool:
+    """Whether this CPU has instructions for it (x86 alone was tried); without oneDNN they lie idle."""
+    try:
+        words = set(Path("/proc/cpuinfo").read_text("utf-8").split())
+    except OSError:
+        return False
+    return bool(words & {"avx512_bf16", "amx_bf16"}) and may_write_code()
 
 
 def may_write_code() -> bool:

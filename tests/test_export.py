@@ -61,7 +61,7 @@ def windows(n: int) -> F32:
 def test_an_exported_network_loads_and_says_what_the_trained_one_says(net: nn.Module, tmp_path: Path) -> None:
     preset = PRESETS["lstm-waist"]
     written = export(net, new_card("small", preset, net, {}), tmp_path / "small", windows(20))
-    model = load_model(str(tmp_path / "small"))
+    model = load_model(str(tmp_path / "small"), precision="float32")
     assert model.card.sha256 == written.sha256
     x = windows(37)
     with torch.no_grad():
@@ -77,7 +77,9 @@ def test_a_network_gets_its_cards_channels(chosen: list[int], tmp_path: Path) ->
     x = windows(37)
     with torch.no_grad():
         expected = net(torch.from_numpy(x[:, :, chosen])).numpy()
-    np.testing.assert_allclose(load_model(str(tmp_path / "few")).predict(x), expected, rtol=0, atol=1e-5)
+    np.testing.assert_allclose(
+        load_model(str(tmp_path / "few"), precision="float32").predict(x), expected, rtol=0, atol=1e-5
+    )
 
 
 def test_an_export_that_differs_is_refused_and_leaves_nothing(net: nn.Module, tmp_path: Path) -> None:
@@ -154,7 +156,10 @@ def test_committed_weights_fit_the_network_that_their_preset_builds(name: str) -
         weights = torch.jit.load(COMMITTED[name] / "model.pt").state_dict()
     net = Probabilities(preset.build(len(LABELS), len(preset.channels)), preset.temperature).eval()
     net.load_state_dict(weights)
-    assert check_export(net, load_model(str(COMMITTED[name])), {"random": windows(50)}) < 1e-5
+    assert (
+        check_export(net, load_model(str(COMMITTED[name]), precision="float32"), {"random": windows(50)})
+        < 1e-5
+    )
 
 
 @pytest.mark.data

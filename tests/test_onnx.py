@@ -40,7 +40,7 @@ def windows() -> F32:
 
 @pytest.mark.parametrize("name", exported())
 def test_both_engines_say_the_same(name: str, windows: F32) -> None:
-    ours, theirs = load_model(name, "torch"), load_model(name, "onnx")
+    ours, theirs = load_model(name, "torch", "float32"), load_model(name, "onnx")
     np.testing.assert_allclose(theirs.predict(windows), ours.predict(windows), rtol=0, atol=1e-4)
     alone = np.concatenate([theirs.predict(windows[i : i + 1]) for i in range(0, len(windows), 50)])
     np.testing.assert_allclose(alone, theirs.predict(windows)[::50], rtol=0, atol=1e-4)

@@ -16,10 +16,12 @@ from hypothesis import strategies as st
 import hard
 from conftest import ROOT
 from hard.card import SensorCard, find_model, list_models, read_card
-from hard.imu import CHANNELS
+from hard.imu import CHANNELS, Imu, Limits
 from hard.model import load_model
+from hard.stats import Counters
 from hard.synthetic import SyntheticPhone
-from hard.types import HardError
+from hard.torchscript import computes_bfloat16
+from hard.types import Chunk, HardError
 
 MODELS = [path.name for path in list_models() if isinstance(read_card(path), SensorCard)]
 
@@ -148,3 +150,47 @@ def test_a_gyroscope_that_comes_later_moves_the_device_to_the_other_model() -> N
     assert then[0].t_end - first[-1].t_end > 2.5  # no window spans the change
     assert recognizer.counters.drops() == {"gap": 1}
     assert recognizer.devices == 1
+
+
+@pytest.mark.skipif(not computes_bfloat16(), reason="this CPU has no bfloat16")
+@pytest.mark.parametrize("name", ["lstm-waist", "lstm-acc"])
+def test_bfloat16_says_nearly_the_same_in_any_batch(name: str) -> None:
+    exact, quick = load_model(name, precision="float32"), load_model(name, precision="bfloat16")
+    t, samples = SyntheticPhone(4, dwell_s=5.0).read(0, 3000)
+    imu = Imu(exact.card.windowing, Limits(), Counters())
+    imu.push(Chunk("a", t, samples, 0.0))
+    windows = imu.prepare()
+    assert windows is not None
+    found = quick.predict(windows.x)
+    np.testing.assert_allclose(found, exact.predict(windows.x), rtol=0, atol=0.02)
+    assert not np.array_equal(found, exact.predict(windows.x))
+    alone = np.concatenate([quick.predict(windows.x[i : i + 1]) for i in range(len(windows.x))])
+    np.testing.assert_allclose(alone, found, rtol=0, atol=1e-4)
+
+
+@pytest.mark.skipif(not computes_bfloat16(), reason="this CPU has no bfloat16")
+def test_a_network_that_cannot_do_bfloat16_runs_in_float32_unless_told_not_to(tmp_path: Path) -> None:
+    """One whose layers are fed float32, whatever type their weights have."""
+    from torch import nn
+
+    from tools.export import export, new_card
+    from tools.presets import PRESETS
+
+    class Plain(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv1d(9, 6, 3)
+
+        def forward(self, x):
+            return self.conv(x.transpose(1, 2)).mean(dim=2).softmax(dim=1)
+
+    net = Plain().eval()
+    export(
+        net,
+        new_card("plain", PRESETS["lstm-waist"], net, {}),
+        tmp_path / "plain",
+        np.zeros((1, 128, 9), "f4"),
+    )
+    load_model(str(tmp_path / "plain"))
+    with pytest.raises(HardError, match=r"does not run in bfloat16; .*engine\.precision"):
+        load_model(str(tmp_path / "plain"), precision="bfloat16")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
+from typing import get_args
 
 import msgspec
 import numpy as np
@@ -15,7 +16,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # `python tools/x.
 
 from hard.datasets import data_dir
 from hard.datasets.hapt import LABELS, official_windows
-from hard.model import Model, load_model
+from hard.model import Model, Precision, load_model
 from hard.types import F32, HardError
 from tools import carried, elsewhere, evaluate_sets, own, report, stream, unknown, video_score, worn
 from tools.scores import ClassScore, calibration_error, confusion_matrix, per_class, tables
@@ -93,6 +94,9 @@ def main() -> None:
     kinds = parser.add_subparsers(dest="kind", required=True)
     sensor = kinds.add_parser("sensor", help="a sensor model on UCI HAR's official test windows")
     sensor.add_argument("--model", default="lstm-waist", help="name or folder (default: %(default)s)")
+    sensor.add_argument(
+        "--precision", choices=get_args(Precision), default="auto", help="see engine.precision"
+    )
     sensor.add_argument("--data", type=Path, help="data folder (default: HARD_DATA, ../shared/data, data)")
     sensor.add_argument("--json", action="store_true", help="print one JSON object")
     for name, (module, text) in OTHERS.items():
@@ -101,7 +105,7 @@ def main() -> None:
     if args.kind in OTHERS:
         OTHERS[args.kind][0].main(args)
         return
-    result = evaluate(load_model(args.model), data_dir(args.data))
+    result = evaluate(load_model(args.model, precision=args.precision), data_dir(args.data))
     if args.json:
         print(msgspec.json.encode(result).decode())
     else:

@@ -1,4 +1,7 @@
-"""Checkpoint -> models/<name>/model.pt and card.yaml, refused where the exported network differs."""
+"""Checkpoint -> models/<name>/model.pt and card.yaml, refused where the exported network differs.
+
+A model's folder instead of a checkpoint exports its own weights again, after its network's code was changed.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,7 @@ from torch import Tensor, nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # `python tools/x.py` and `python -m tools.x`
 
-from hard.card import Figure, SensorCard, VideoCard
+from hard.card import Figure, SensorCard, VideoCard, read_card
 from hard.datasets import data_dir
 from hard.datasets.hapt import LABELS, official_windows
 from hard.imu import CHANNELS
@@ -95,7 +98,7 @@ def export(net: nn.Module, card: SensorCard, folder: Path, real: F32) -> SensorC
     card = msgspec.structs.replace(card, sha256=hashlib.sha256(weights).hexdigest())
     rng = np.random.default_rng(0)
     random = rng.normal(0, 1, (256, card.windowing.window, len(CHANNELS))).astype(np.float32)
-    check_export(net, TorchScriptModel(card, weights), {"random": random, "real": real})
+    check_export(net, TorchScriptModel(card, weights, "float32"), {"random": random, "real": real})
     write_model(folder, card, weights)
     return card
 
@@ -137,14 +140,49 @@ def figures(name: str, folder: Path, data: Path) -> list[Figure]:
     ]
 
 
+def rebuild(folder: Path, card: SensorCard) -> nn.Module:
+    """The network of a model's card, with the weights of its model.pt, giving probabilities."""
+    if card.name not in PRESETS:
+        raise HardError(f"{card.name}: no such preset; there is: {', '.join(sorted(PRESETS))}")
+    preset = PRESETS[card.name]
+    net = Probabilities(preset.build(len(card.labels), len(card.channels)), preset.temperature)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".*torch.jit.*", DeprecationWarning)  # deprecated upstream
+        saved = torch.jit.load(folder / "model.pt", map_location="cpu")  # type: ignore[no-untyped-call]
+    net.load_state_dict(saved.state_dict())
+    return net.eval()
+
+
+def again(folder: Path, data: Path) -> SensorCard:
+    """Export a model's own weights; what its card says of training and of folds stays."""
+    card = read_card(folder)
+    if not isinstance(card, SensorCard):
+        raise HardError(f"{folder}: a model of video; only models of motion are exported again")
+    real, _ = official_windows(data, "train", card.windowing)
+    card = export(rebuild(folder, card), card, folder, real[::8])
+    found = figures(card.name, folder, data)
+    commands = {figure.command for figure in found}
+    card = msgspec.structs.replace(
+        card, figures=found + [f for f in card.figures if f.command not in commands]
+    )
+    write_card(folder, card)
+    return card
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("checkpoint", type=Path, help="checkpoint.pt of tools/train_sensor.py")
+    parser.add_argument(
+        "checkpoint", type=Path, help="checkpoint.pt of tools/train_sensor.py, or a model's folder"
+    )
     parser.add_argument("--data", type=Path, help="data folder (default: HARD_DATA, ../shared/data, data)")
     parser.add_argument("--out", type=Path, help="model folder (default: models/PRESET)")
     args = parser.parse_args()
     torch.set_num_threads(1)
     data = data_dir(args.data)
+    if args.checkpoint.is_dir():
+        card = again(args.checkpoint, data)
+        Console().print(f"{args.checkpoint}: sha256 {card.sha256[:12]}; next: tools/export_onnx.py")
+        return
     try:
         saved = torch.load(args.checkpoint, weights_only=True)
     except OSError as e:

@@ -28,24 +28,10 @@ from hard.datasets.hapt import official_windows
 from hard.imu import CHANNELS
 from hard.model import load_model
 from hard.types import F32, HardError
-from tools.export import Probabilities, write_card
-from tools.presets import PRESETS
+from tools.export import rebuild, write_card
 
 TOLERANCE: Final = 1e-4  # of a probability
 OPSET: Final = 18
-
-
-def rebuild(folder: Path, card: SensorCard) -> nn.Module:
-    """The network of a model's card, with the weights of its model.pt, giving probabilities."""
-    if card.name not in PRESETS:
-        raise HardError(f"{card.name}: no such preset; there is: {', '.join(sorted(PRESETS))}")
-    preset = PRESETS[card.name]
-    net = Probabilities(preset.build(len(card.labels), len(card.channels)), preset.temperature)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", ".*torch.jit.*", DeprecationWarning)  # deprecated upstream
-        saved = torch.jit.load(folder / "model.pt", map_location="cpu")  # type: ignore[no-untyped-call]
-    net.load_state_dict(saved.state_dict())
-    return net.eval()
 
 
 def to_onnx(net: nn.Module, window: int, channels: int) -> bytes:
@@ -92,7 +78,7 @@ def export_onnx(folder: Path, real: F32) -> SensorCard:
 def difference(folder: Path, real: F32) -> float:
     """The largest difference between the two engines' probabilities, on real windows and on noise."""
     noise = np.random.default_rng(0).normal(0, 1, (256, real.shape[1], len(CHANNELS))).astype(np.float32)
-    models = [load_model(str(folder), "torch"), load_model(str(folder), "onnx")]
+    models = [load_model(str(folder), "torch", "float32"), load_model(str(folder), "onnx")]
     outputs = [np.concatenate([m.predict(real), m.predict(noise)]) for m in models]
     return float(np.abs(outputs[0] - outputs[1]).max())
 

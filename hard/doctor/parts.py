@@ -31,7 +31,7 @@ def model_lines(settings: Settings) -> Iterator[Line]:
         wanted = []
     for key, name in wanted:
         try:
-            model = load_model(name, settings.engine.runtime)
+            model = load_model(name, settings.engine.runtime, settings.engine.precision)
         except HardError as e:
             yield (
                 mended("model", f"{key}: {e}")

@@ -47,19 +47,23 @@ class Lstm(nn.Module):
     def describe(self, x: Tensor) -> Tensor:
         """What the LSTM makes of the window, its mean and its maximum over time, and the statistics."""
         y = ((self.expand(x) - self.mean) / self.std).transpose(1, 2)  # (N, expanded, T)
-        y = F.relu(self.conv1(y))  # (N, width, T/2)
-        y = F.max_pool1d(F.relu(self.conv2(y)), 2).transpose(1, 2)  # (N, T/4, width)
-        y, _ = self.lstm(y)  # (N, T/4, hidden)
+        y = y.to(self.conv1.weight.dtype)  # see engine.precision
+        y = F.relu(self.conv2(F.relu(self.conv1(y))))  # (N, width, T/2)
+        y = torch.maximum(y[:, :, 0::2], y[:, :, 1::2]).transpose(1, 2)  # (N, T/4, width)
+        y = self.lstm(y)[0].to(x.dtype)  # (N, T/4, hidden)
         s = (self.statistics(x) - self.statistics_mean) / self.statistics_std
         return torch.cat([y.mean(dim=1), y.amax(dim=1), s], dim=1)
 
     def expand(self, x: Tensor) -> Tensor:
         """The channels, and all but total acceleration companded: (N, T, expanded)."""
-        return torch.cat([x, torch.asinh(x[:, :, :-3] / self.compand_scale) / 3.0], dim=2)
+        z = x[:, :, :-3] / self.compand_scale
+        size = torch.log(z.abs() + torch.sqrt(z * z + 1.0))  # asinh |z|, at half the cost of torch.asinh
+        return torch.cat([x, torch.sign(z) * size / 3.0], dim=2)
 
     def statistics(self, x: Tensor) -> Tensor:
         """What a window's shape does not show: the size of its motion, and which way is up."""
-        spread = torch.log(x.std(dim=1) + 1e-4)
+        moved = x - x.mean(dim=1, keepdim=True)
+        spread = torch.log(torch.sqrt((moved * moved).sum(dim=1) / (x.shape[1] - 1)) + 1e-4)
         return torch.cat([spread, F.normalize(x[:, :, -3:].mean(dim=1), dim=1)], dim=1)
 
     def fit_scales(self, x: Tensor) -> None:

@@ -91,20 +91,23 @@ def sway(x: Tensor) -> Tensor:
         slow = torch.cat([slow, axes @ moved[:, 3:6]], dim=1)  # (N, C, T)
     kept = slow.shape[2] - 31  # the samples that every octave has
     pairs = torch.triu_indices(slow.shape[1], slow.shape[1], 1)
-    numbers = [up]
-    for step in (1, 2, 4, 8, 16, 0):
-        lag = step if step else 16
-        motion = slow[:, :, -kept:]
-        if step:
-            before, after = slow[:, :, :-step], slow[:, :, step:]
-            motion = (after - before)[:, :, -kept:] / 2
-            slow = (after + before) / 2
-        motion = motion - motion.mean(dim=2, keepdim=True)
-        std = torch.sqrt((motion * motion).mean(dim=2) + 1e-8)  # (N, C)
-        motion = motion / std[:, :, None]
-        at_once = motion @ motion.transpose(1, 2) / kept  # (N, C, C)
-        later = motion[:, :, lag:] @ motion[:, :, :-lag].transpose(1, 2) / (kept - lag)
-        follows = (later - later.transpose(1, 2)) / 2
-        numbers += [torch.log(std), later.diagonal(dim1=1, dim2=2)]
-        numbers += [at_once[:, pairs[0], pairs[1]], follows[:, pairs[0], pairs[1]]]
-    return torch.cat(numbers, dim=1)
+    bands = []
+    for step in (1, 2, 4, 8, 16):
+        before, after = slow[:, :, :-step], slow[:, :, step:]
+        bands.append((after - before)[:, :, -kept:] / 2)
+        slow = (after + before) / 2
+    bands.append(slow[:, :, -kept:])
+    motion = torch.stack(bands, dim=1)  # (N, OCTAVES, C, kept)
+    motion = motion - motion.mean(dim=3, keepdim=True)
+    std = torch.sqrt((motion * motion).mean(dim=3) + 1e-8)  # (N, OCTAVES, C)
+    motion = motion / std[:, :, :, None]
+    at_once = motion @ motion.transpose(2, 3) / kept  # (N, OCTAVES, C, C)
+    quarters = []
+    for i, lag in enumerate((1, 2, 4, 8, 16, 16)):
+        m = motion[:, i]
+        quarters.append(m[:, :, lag:] @ m[:, :, :-lag].transpose(1, 2) / (kept - lag))
+    later = torch.stack(quarters, dim=1)
+    follows = (later - later.transpose(2, 3)) / 2
+    numbers = [torch.log(std), later.diagonal(dim1=2, dim2=3)]
+    numbers += [at_once[:, :, pairs[0], pairs[1]], follows[:, :, pairs[0], pairs[1]]]
+    return torch.cat([up, torch.cat(numbers, dim=2).flatten(1)], dim=1)
