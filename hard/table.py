@@ -63,7 +63,7 @@ def render(
         )
     lines: list[RenderableType] = [table]
     if not labels:
-        lines.append(Text("waiting for phones ...", "dim"))
+        lines.append(Text("waiting for the first labels ...", "dim"))
     elif len(labels) > MAX_ROWS:
         lines.append(Text(f"and {len(labels) - MAX_ROWS} more devices", "dim"))
     if drops:

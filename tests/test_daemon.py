@@ -320,7 +320,7 @@ def test_a_terminal_shows_the_live_table(hard: Hard, port: int) -> None:
         return "\n".join(screen.display)
 
     try:
-        wait_for(lambda: "waiting for phones" in text(), what="the empty table")
+        wait_for(lambda: "waiting for the first labels" in text(), what="the empty table")
         shown = wait_for(lambda: (s := text()).count(" Hz │") == 3 and s, what="three rows")
         for word in (
             "device",
