@@ -21,6 +21,7 @@ from hard.datasets import data_dir, hapt, motionsense
 from hard.model import Model, load_model
 from hard.recognizer import Recognizer
 from hard.recordings import Recording
+from tools.options import answer, ask
 from tools.worn import any_rotation, turned
 
 WAYS: Final = ("HAPT, test people: waist", "the same, turned at random", "MotionSense: trouser pocket")
@@ -97,15 +98,10 @@ def main(args: argparse.Namespace) -> None:
     """`tools/evaluate.py carried`."""
     model, elsewhere = load_model(args.model), load_model(args.elsewhere_model)
     scores = evaluate_carried(model, elsewhere, data_dir(args.data), args.seed)
-    if args.json:
-        print(msgspec.json.encode(scores).decode())
-    else:
-        show(scores, model.card.name, Console())
+    answer(scores, args, lambda found, console: show(found, model.card.name, console))
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--model", default="lstm-waist", help="name or folder (default: %(default)s)")
+    ask(parser)
     parser.add_argument("--elsewhere-model", default="lstm-pocket", help="likewise (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of the rotations")
-    parser.add_argument("--data", type=Path, help="data folder (default: HARD_DATA, ../shared/data, data)")
-    parser.add_argument("--json", action="store_true", help="print one JSON object")

@@ -7,7 +7,6 @@ Whoever is refused stays as they came. These people took no part in training the
 from __future__ import annotations
 
 import argparse
-import re
 from pathlib import Path
 from typing import Final
 
@@ -17,22 +16,15 @@ from rich.console import Console
 from rich.table import Table
 
 from hard import gait
-from hard.datasets import cut, data_dir, features
+from hard.datasets import cut, data_dir, features, motionsense
 from hard.model import Model, load_model
-from hard.recordings import Recording, read_recording
+from hard.recordings import Recording
 from hard.types import HardError
+from tools.options import answer, ask
 from tools.worn import turned
 
-LABELS: Final = {
-    "wlk": "walking",
-    "ups": "walking_upstairs",
-    "dws": "walking_downstairs",
-    "sit": "sitting",
-    "std": "standing",
-}
-STAND: Final = "std_6"
-WALK: Final = "wlk_7"
-_TRIAL: Final = re.compile(r"([a-z]+)_\d+/sub_(\d+)\.csv")
+STAND: Final = "standing", 6
+WALK: Final = "walking", 7
 
 
 class ElsewhereScore(msgspec.Struct, frozen=True):
@@ -48,15 +40,13 @@ class ElsewhereScore(msgspec.Struct, frozen=True):
         return float(np.mean(list(self.before.values()))), float(np.mean(list(self.after.values())))
 
 
-def evaluate_elsewhere(model: Model, data: Path) -> ElsewhereScore | None:
-    """None where MotionSense is absent."""
-    trials: dict[int, dict[str, Recording]] = {}
-    for path in sorted((data / "motionsense" / "A_DeviceMotion_data").glob("*/sub_*.csv*")):
-        found = _TRIAL.search(path.as_posix())
-        if found and found[1] in LABELS:
-            trials.setdefault(int(found[2]), {})[path.parent.name] = read_recording(path)
-    before: dict[str, list[bool]] = {label: [] for label in LABELS.values()}
-    after: dict[str, list[bool]] = {label: [] for label in LABELS.values()}
+def evaluate_elsewhere(model: Model, data: Path) -> ElsewhereScore:
+    trials: dict[int, dict[tuple[str, int], Recording]] = {}
+    for trial in motionsense.read_trials(data):
+        if trial.activity in model.card.labels:
+            trials.setdefault(trial.user, {})[trial.activity, trial.number] = trial.recording
+    before: dict[str, list[bool]] = {}
+    after: dict[str, list[bool]] = {}
     refused = 0
     for mine in trials.values():
         try:
@@ -64,18 +54,15 @@ def evaluate_elsewhere(model: Model, data: Path) -> ElsewhereScore | None:
         except (HardError, KeyError):
             refused += 1
             rotation = np.eye(3)
-        for name, recording in mine.items():
-            if name not in (STAND, WALK):
-                label = LABELS[name.partition("_")[0]]
+        for (label, number), recording in mine.items():
+            if (label, number) not in (STAND, WALK):
                 for shares, r in ((before, recording), (after, turned(recording, rotation))):
-                    shares[label] += _right(model, r, label)
-    if not trials:
-        return None
+                    shares.setdefault(label, []).extend(_right(model, r, label))
     means = ({label: float(np.mean(v)) for label, v in shares.items() if v} for shares in (before, after))
     return ElsewhereScore(len(trials), refused, *means)
 
 
-def _calibrated(trials: dict[str, Recording]) -> np.ndarray:
+def _calibrated(trials: dict[tuple[str, int], Recording]) -> np.ndarray:
     acc = np.concatenate([trials[name].samples[:, :3] for name in (STAND, WALK)]).astype(np.float64)
     return np.array(gait.fit(np.arange(len(acc)) / gait.RATE_HZ, acc).rotation)
 
@@ -106,16 +93,8 @@ def show(result: ElsewhereScore, console: Console) -> None:
 
 def main(args: argparse.Namespace) -> None:
     """`tools/evaluate.py elsewhere`."""
-    result = evaluate_elsewhere(load_model(args.model), data_dir(args.data))
-    if result is None:
-        raise HardError("no motionsense/A_DeviceMotion_data in the data folder")
-    if args.json:
-        print(msgspec.json.encode(result).decode())
-    else:
-        show(result, Console())
+    answer(evaluate_elsewhere(load_model(args.model), data_dir(args.data)), args, show)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--model", default="lstm-waist", help="name or folder (default: %(default)s)")
-    parser.add_argument("--data", type=Path, help="data folder (default: HARD_DATA, ../shared/data, data)")
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    ask(parser)

@@ -19,6 +19,7 @@ from hard.datasets.hapt import LABELS, official_windows
 from hard.model import Model, Precision, load_model
 from hard.types import F32, HardError
 from tools import carried, elsewhere, evaluate_sets, own, report, stream, unknown, video_score, worn
+from tools.options import answer, ask
 from tools.scores import ClassScore, calibration_error, confusion_matrix, per_class, tables
 
 OTHERS = {
@@ -93,12 +94,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     kinds = parser.add_subparsers(dest="kind", required=True)
     sensor = kinds.add_parser("sensor", help="a sensor model on UCI HAR's official test windows")
-    sensor.add_argument("--model", default="lstm-waist", help="name or folder (default: %(default)s)")
+    ask(sensor)
     sensor.add_argument(
         "--precision", choices=get_args(Precision), default="auto", help="see engine.precision"
     )
-    sensor.add_argument("--data", type=Path, help="data folder (default: HARD_DATA, ../shared/data, data)")
-    sensor.add_argument("--json", action="store_true", help="print one JSON object")
     for name, (module, text) in OTHERS.items():
         module.add_arguments(kinds.add_parser(name, help=text))
     args = parser.parse_args()
@@ -106,10 +105,7 @@ def main() -> None:
         OTHERS[args.kind][0].main(args)
         return
     result = evaluate(load_model(args.model, precision=args.precision), data_dir(args.data))
-    if args.json:
-        print(msgspec.json.encode(result).decode())
-    else:
-        show(result, Console())
+    answer(result, args, show)
 
 
 if __name__ == "__main__":

@@ -5,9 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-import msgspec
 import numpy as np
-from rich.console import Console
 from scipy.spatial.transform import Rotation
 
 from hard.datasets import data_dir
@@ -15,6 +13,7 @@ from hard.imu import CHANNELS
 from hard.model import Model, load_model
 from hard.types import F32
 from tools.confusion import Confusion, show
+from tools.options import answer, ask
 from tools.pocket_pool import LABELS, SETS, at_hops, read_pocket_pool
 
 
@@ -44,19 +43,14 @@ def main(args: argparse.Namespace) -> None:
     """`tools/evaluate.py sets`."""
     model, test = load_model(args.model), args.people == "test"
     result = evaluate(model, data_dir(args.data), args.data_set, hapt_test=test, turn=args.turn, ios=args.ios)
-    if args.json:
-        print(msgspec.json.encode(result).decode())
-    else:
-        show(f"{model.card.name} on {args.data_set}", result, Console())
+    answer(result, args, lambda c, console: show(f"{model.card.name} on {args.data_set}", c, console))
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--model", default="lstm-pocket", help="name or folder (default: %(default)s)")
+    ask(parser, "lstm-pocket")
     parser.add_argument("--data-set", choices=SETS, required=True)
     parser.add_argument(
         "--people", choices=("train", "test"), default="test", help="of HAPT's official split"
     )
     parser.add_argument("--turn", type=int, metavar="SEED", help="turn the phone at random in every stretch")
     parser.add_argument("--ios", action="store_true", help="negate acceleration, as iPhones send it")
-    parser.add_argument("--data", type=Path, help="data folder (default: HARD_DATA, ../shared/data, data)")
-    parser.add_argument("--json", action="store_true", help="print one JSON object")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Final
 
 import msgspec
@@ -22,6 +21,7 @@ from hard.personal import Adapter
 from hard.personalize import Track, labelled, make_head
 from hard.recordings import Recording
 from hard.types import F32, HardError
+from tools.options import answer, ask
 from tools.worn import turned
 
 RATE_HZ: Final = 50
@@ -151,14 +151,9 @@ def main(args: argparse.Namespace) -> None:
     """`tools/evaluate.py personal`: the nine test people."""
     sessions = read_sessions(data_dir(args.data), TEST_USERS)
     result = evaluate_own(load_model(args.model), sessions, not args.uncalibrated)
-    if args.json:
-        print(msgspec.json.encode(result).decode())
-    else:
-        show(result, Console())
+    answer(result, args, show)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--model", default="lstm-waist", help="name or folder (default: %(default)s)")
-    parser.add_argument("--data", type=Path, help="data folder (default: HARD_DATA, ../shared/data, data)")
+    ask(parser)
     parser.add_argument("--uncalibrated", action="store_true", help="take the recordings as they are")
-    parser.add_argument("--json", action="store_true", help="print one JSON object")

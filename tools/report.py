@@ -21,9 +21,9 @@ from hard.model import Model, load_model
 from hard.types import F32, HardError
 from tools import pictures
 from tools.elsewhere import evaluate_elsewhere
+from tools.scores import BINS, bins, calibration_error, confusion_matrix
 from tools.worn import evaluate_worn
 
-BINS: Final = 15
 WEAK: Final = 0.95  # people below are named among the failures
 STYLE: Final = (
     "body{font:15px/1.45 sans-serif;max-width:60em;margin:2em auto;padding:0 1em;color:#222}"
@@ -52,17 +52,15 @@ class Found(msgspec.Struct, frozen=True):
     elsewhere: dict[str, float]  # share right by placement
 
 
-def reliability(probabilities: F32, y: NDArray[np.int64], bins: int = BINS) -> Reliability:
+def reliability(probabilities: F32, y: NDArray[np.int64]) -> Reliability:
     """Of the greatest probabilities, (N, labels), for the truth (N,)."""
-    confidence = probabilities.max(axis=1).astype(np.float64)
-    right = (probabilities.argmax(axis=1) == y).astype(np.float64)
-    place = np.minimum((confidence * bins).astype(int), bins - 1)
-    n = np.bincount(place, minlength=bins)
+    confidence, right = probabilities.max(axis=1), probabilities.argmax(axis=1) == y
+    place = bins(confidence)
+    n = np.bincount(place)
     held = n > 0
-    said = np.bincount(place, confidence, bins)[held] / n[held]
-    true = np.bincount(place, right, bins)[held] / n[held]
-    error = float((n[held] * np.abs(said - true)).sum() / len(y))
-    return Reliability(said.tolist(), true.tolist(), n[held].tolist(), error)
+    said = np.bincount(place, confidence)[held] / n[held]
+    true = np.bincount(place, right)[held] / n[held]
+    return Reliability(said.tolist(), true.tolist(), n[held].tolist(), calibration_error(confidence, right))
 
 
 def look(model: Model, data: Path) -> Found:
@@ -70,8 +68,7 @@ def look(model: Model, data: Path) -> Found:
     x, official = official_windows(data, "test", model.card.windowing)
     p = model.predict(x)
     said = p.argmax(axis=1)
-    confusion = np.zeros((len(LABELS), len(LABELS)), np.int64)
-    np.add.at(confusion, (official.y, said), 1)
+    confusion = confusion_matrix(official.y, said, len(LABELS))
     people, worst = {}, {}
     for user in sorted(TEST_USERS):
         mine = official.user == user
@@ -80,10 +77,9 @@ def look(model: Model, data: Path) -> Found:
             worst[user] = mistakes(official.y[mine], said[mine])[0]
     worn = evaluate_worn(model, read_sessions(data, TEST_USERS), read_official(data, "test"))
     elsewhere = {f"phone {way}": share for way, share in worn.accuracy.items()}
-    pockets = evaluate_elsewhere(model, data)
-    if pockets is not None:
+    if (data / "motionsense").is_dir():
         names = "in a trouser pocket (MotionSense, five activities)", "the same, calibrated"
-        elsewhere |= dict(zip(names, pockets.means, strict=True))
+        elsewhere |= dict(zip(names, evaluate_elsewhere(model, data).means, strict=True))
     return Found(confusion, reliability(p, official.y), people, worst, elsewhere)
 
 

@@ -57,8 +57,13 @@ def calibration_error(confidence: NDArray[np.floating], right: NDArray[np.bool_]
 
     Method: Guo et al., On Calibration of Modern Neural Networks (2017).
     """
-    rows = np.minimum((confidence * BINS).astype(np.int64), BINS - 1)
-    return float(np.abs(np.bincount(rows, right - confidence.astype(np.float64))).sum() / len(right))
+    gaps = np.bincount(bins(confidence), right - confidence.astype(np.float64))
+    return float(np.abs(gaps).sum() / len(right))
+
+
+def bins(confidence: NDArray[np.floating]) -> NDArray[np.int64]:
+    """Which of BINS bins of equal width each confidence, 0-1, lies in."""
+    return np.minimum((confidence * BINS).astype(np.int64), BINS - 1)
 
 
 def per_class(confusion: NDArray[np.int64], labels: Sequence[str]) -> dict[str, ClassScore]:

@@ -10,7 +10,6 @@ import argparse
 import itertools
 from collections import Counter
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Final
 
 import msgspec
@@ -26,6 +25,7 @@ from hard.recognizer import Recognizer
 from hard.settings import SmoothingSettings
 from hard.smoothing import Smoother
 from hard.types import F64, HardError
+from tools.options import answer, ask
 
 RATE_HZ: Final = 50.0  # of HAPT's labels, which count samples
 DEFINITIONS: Final = {
@@ -213,13 +213,8 @@ def main(args: argparse.Namespace) -> None:
     """`tools/evaluate.py stream`: the nine test people's recordings."""
     sessions = read_sessions(data_dir(args.data), TEST_USERS)
     result = evaluate_stream(load_model(args.model), sessions)
-    if args.json:
-        print(msgspec.json.encode(result).decode())
-    else:
-        show(result, Console())
+    answer(result, args, show)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--model", default="lstm-waist", help="name or folder (default: %(default)s)")
-    parser.add_argument("--data", type=Path, help="data folder (default: HARD_DATA, ../shared/data, data)")
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    ask(parser)

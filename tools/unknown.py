@@ -18,11 +18,12 @@ from rich.console import Console
 from rich.table import Table
 
 from hard.datasets import cut, data_dir, features
-from hard.datasets.hapt import TEST_USERS, Session, read_official, read_sessions, read_transitions
+from hard.datasets.hapt import LABELS, TEST_USERS, Session, read_official, read_sessions, read_transitions
 from hard.model import Model, load_model
 from hard.novelty import measure
 from hard.recordings import read_recording
 from hard.types import F32, F64, Windowing
+from tools.options import answer, ask
 
 LOSS: Final = 0.02
 EVERY: Final = 32  # samples from window to window
@@ -83,7 +84,7 @@ def evaluate_unknown(model: Model, data: Path) -> UnknownScore:
     lost = bounded(test) > 0.5
     by_activity = {
         name: round(float(lost[labels == i].mean()), 4)
-        for i, name in enumerate(card.labels)
+        for i, name in enumerate(LABELS)
         if (labels == i).any()
     }
     return UnknownScore(card.name, len(test), len(moving), len(jog), rows, by_activity)
@@ -152,13 +153,8 @@ def show(result: UnknownScore, console: Console) -> None:
 def main(args: argparse.Namespace) -> None:
     """`tools/evaluate.py unknown`."""
     result = evaluate_unknown(load_model(args.model), data_dir(args.data))
-    if args.json:
-        print(msgspec.json.encode(result).decode())
-    else:
-        show(result, Console())
+    answer(result, args, show)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--model", default="lstm-waist", help="name or folder (default: %(default)s)")
-    parser.add_argument("--data", type=Path, help="data folder (default: HARD_DATA, ../shared/data, data)")
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    ask(parser)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from pathlib import Path
 
 import msgspec
 import numpy as np
@@ -18,6 +17,7 @@ from hard.datasets.hapt import LABELS, TEST_USERS, Official, Session, read_offic
 from hard.model import Model, load_model
 from hard.recordings import Recording
 from hard.types import F64, HardError
+from tools.options import answer, ask
 
 WAYS = ("as recorded", "turned", "turned, calibrated", "as recorded, calibrated")
 
@@ -145,15 +145,10 @@ def main(args: argparse.Namespace) -> None:
         return
     sessions = read_sessions(data, TEST_USERS)
     result = evaluate_worn(load_model(args.model), sessions, read_official(data, "test"), args.seed)
-    if args.json:
-        print(msgspec.json.encode(result).decode())
-    else:
-        show(result, Console())
+    answer(result, args, show)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--model", default="lstm-waist", help="name or folder (default: %(default)s)")
-    parser.add_argument("--data", type=Path, help="data folder (default: HARD_DATA, ../shared/data, data)")
+    ask(parser)
     parser.add_argument("--seed", type=int, default=0, help="of the rotations (default: %(default)s)")
     parser.add_argument("--fit", action="store_true", help="print the constants of hard/gait.py")
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
