@@ -141,14 +141,16 @@ class Recognizer:
         return out
 
     def _models_of(self, w: Windows, motion: Motion) -> list[Model]:
-        """Whose windows these are: a head's own model's, otherwise by how the device is carried."""
+        """Whose windows these are: by how the device is carried, unless it is calibrated or has a head."""
         if self._placement is None or self._elsewhere is None:
             return [self.model] * len(w.devices)
         both = self._elsewhere, self.model
         models = [both[fits] for fits in self._placement.fits(w.devices, w.x, motion)]
-        if self._heads:
+        if self._heads or self._rotations:
             own = {model.card.sha256: model for model in both}
             for i, device in enumerate(w.devices):
+                if device in self._rotations:
+                    models[i] = self.model
                 if device in self._heads:
                     models[i] = own.get(self._heads[device].sha256, models[i])
         return models

@@ -124,7 +124,7 @@ def test_a_calibrated_phone_has_the_model_of_the_waist_however_it_hangs(models, 
     plain, worn = recognizer(models), recognizer(models)
     worn.wear("a", fitted)
     assert push(plain, hung)[0][-1].model == POCKET
-    assert push(worn, hung)[0][-1].model == WAIST
+    assert {p.model for p in push(worn, hung)[0]} == {WAIST}
 
 
 @pytest.mark.data
