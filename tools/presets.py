@@ -30,7 +30,6 @@ class Preset(msgspec.Struct, frozen=True):
     training: dict[str, str]
     weight_decay: float = 0.01
     clip: float = 1.0  # largest norm of a gradient
-    teachers: int = 0  # networks alike that are trained first, to teach the one that is kept
     temperature: float = 1.0  # divides the exported logits; --folds finds it
     channels: tuple[str, ...] = CHANNELS
     motion_range: MotionRange | None = None

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import copy
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -33,7 +32,6 @@ ROTATION_DEG: Final = 15.0  # standard deviation; 8 gave 97.5 %, 15 98.5 %, 20 9
 GAIN: Final = 0.05  # standard deviation of a factor on acceleration and on the gyroscope
 SMOOTHING: Final = 0.1
 AVERAGE: Final = 0.998  # decay of the averaged weights, per step
-TEACHER_SEEDS: Final = 100  # the teachers of seed s are those of 100 s + 1, 2, ...
 OPINION_EPOCHS: Final = 60
 OPINION_BATCH: Final = 64
 OPINION_LR: Final = 3e-3
@@ -41,23 +39,7 @@ SHARES: Final = (1.0, 1.0, 0.25)  # windows of each of KINDS in an epoch, per of
 
 
 def train(pool: Pool, preset: Preset, seed: int, progress: Progress, name: str) -> SensorNet:
-    """Train on every window of the pool; returns the averaged weights, in evaluation mode.
-
-    With `preset.teachers`, that many networks of other seeds are trained first, and the one that is returned
-    learns what they say on average as much as the labels (Hinton et al., Distilling the Knowledge in a Neural
-    Network, 2015).
-    """
-    teachers = [
-        train_one(pool, preset, TEACHER_SEEDS * seed + i, progress, f"{name}, teacher {i}")
-        for i in range(1, preset.teachers + 1)
-    ]
-    return train_one(pool, preset, seed, progress, name, teachers)
-
-
-def train_one(
-    pool: Pool, preset: Preset, seed: int, progress: Progress, name: str, teachers: Sequence[SensorNet] = ()
-) -> SensorNet:
-    """`train` with these teachers, or with none."""
+    """Train on every window of the pool; returns the averaged weights, in evaluation mode."""
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
     net = preset.build(len(LABELS), len(preset.channels))
@@ -81,7 +63,7 @@ def train_one(
         for rows in order.view(-1, preset.batch):
             x = augment(pool.windows(starts[rows]))
             said = net.of_lstm(x) if isinstance(net, PostureLstm) else net(x)
-            loss = F.cross_entropy(said, targets(teachers, x, y[rows], said.shape[1]))
+            loss = F.cross_entropy(said, y[rows], label_smoothing=SMOOTHING)
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             torch.nn.utils.clip_grad_norm_(net.parameters(), preset.clip)
@@ -91,19 +73,8 @@ def train_one(
             average(averaged, net, min(AVERAGE, step / (step + 10)))
             progress.update(task, advance=1, description=f"{name} loss {loss.item():.3f}")
     if isinstance(averaged, PostureLstm):
-        train_opinion(averaged, pool, seed, progress, name, teachers)
+        train_opinion(averaged, pool, seed, progress, name)
     return averaged
-
-
-def targets(teachers: Sequence[SensorNet], x: Tensor, y: Tensor, labels: int) -> Tensor:
-    """What a network is to say of windows (n, T, channels), (n, labels): the label, and what teachers say."""
-    truth = F.one_hot(y, labels) * (1 - SMOOTHING) + SMOOTHING / labels
-    if not teachers:
-        return truth
-    with torch.no_grad():
-        said = [net.of_lstm(x) if isinstance(net, PostureLstm) else net(x) for net in teachers]
-        taught = torch.stack([torch.softmax(z, dim=1) for z in said]).mean(dim=0)
-    return (truth + taught) / 2
 
 
 def average(averaged: SensorNet, net: SensorNet, decay: float) -> None:
@@ -114,9 +85,7 @@ def average(averaged: SensorNet, net: SensorNet, decay: float) -> None:
             mine.copy_(its)
 
 
-def train_opinion(
-    net: PostureLstm, pool: Pool, seed: int, progress: Progress, name: str, teachers: Sequence[SensorNet] = ()
-) -> None:
+def train_opinion(net: PostureLstm, pool: Pool, seed: int, progress: Progress, name: str) -> None:
     """Train what a PostureLstm makes of sway, on the upright windows of the pool; the LSTM stays."""
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
@@ -133,12 +102,8 @@ def train_opinion(
         starts, y = torch.cat([d[0] for d in draws]), torch.cat([d[1] for d in draws])
         standing = (y == STANDING).float() * (1 - SMOOTHING) + SMOOTHING / 2
         for rows in torch.randperm(len(starts))[: per_epoch * OPINION_BATCH].view(per_epoch, -1):
-            x, wanted = augment(upright.windows(starts[rows])), standing[rows]
-            if teachers:
-                with torch.no_grad():
-                    said = [torch.sigmoid(t.of_sway(x)[:, 0]) for t in teachers if isinstance(t, PostureLstm)]
-                wanted = (wanted + torch.stack(said).mean(dim=0)) / 2
-            loss = F.binary_cross_entropy_with_logits(net.of_sway(x)[:, 0], wanted)
+            odds = net.of_sway(augment(upright.windows(starts[rows])))[:, 0]
+            loss = F.binary_cross_entropy_with_logits(odds, standing[rows])
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
