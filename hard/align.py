@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Final
 
 import numpy as np
@@ -48,23 +49,37 @@ class Track:
         Where this sensor is faster than the times' own period, (n,), its mean over up to one period that
         ends at the time: against aliasing, with the widths of `dsp.resample`.
         """
-        if not len(self.t):
+        n = len(self.t)
+        if not n:
             return np.zeros((len(t), 3)), np.zeros(len(t), bool)
-        values = self._interpolate(t)
-        own_s = periods(self.t)[np.maximum(np.searchsorted(self.t, t, side="right") - 1, 0)]
+        after = np.searchsorted(self.t, t)  # the first reading at or after each time
+        upper, lower = np.minimum(after, n - 1), np.maximum(after - 1, 0)
+        end_s, begin_s = self.t[upper], self.t[lower]
+        hole_s = end_s - begin_s
+        values = self._between(t, lower, upper)
+        newest = np.where(end_s == t, upper, lower)  # the last reading at or before each time
+        own_s = np.where(
+            newest >= LOOK_BACK, (self.t[newest] - self.t[np.maximum(newest - LOOK_BACK, 0)]) / LOOK_BACK, 0.0
+        )
         fast = np.flatnonzero((own_s > 0) & (own_s < 0.95 * period_s))
         if fast.size:
             width_s = np.minimum(2 * (period_s - own_s), period_s)
             values[fast] = self._mean(t[fast], width_s[fast], values[fast])
-        after = np.searchsorted(self.t, t)  # the first reading at or after each time
-        inside = after < len(self.t)
-        after = np.minimum(after, len(self.t) - 1)
-        hole_s = self.t[after] - self.t[np.maximum(after - 1, 0)]
         near = (after > 0) & (hole_s <= MAX_HOLE_S)
-        return values, inside & (near | (self.t[after] == t))
+        return values, (after < n) & (near | (end_s == t))
 
     def _interpolate(self, t: F64) -> F64:
-        return np.stack([np.interp(t, self.t, self.xyz[:, axis]) for axis in range(3)], axis=1)
+        """Values at times, (n,) -> (n, 3); before the first reading, and after the last, theirs."""
+        after = np.searchsorted(self.t, t)
+        return self._between(t, np.maximum(after - 1, 0), np.minimum(after, len(self.t) - 1))
+
+    def _between(self, t: F64, lower: NDArray[np.intp], upper: NDArray[np.intp]) -> F64:
+        begin_s, begin, end = self.t[lower], self.xyz[lower], self.xyz[upper]
+        span_s = self.t[upper] - begin_s
+        span_s[span_s == 0] = 1.0  # both are the same reading
+        share = np.clip((t - begin_s) / span_s, 0.0, 1.0)[:, None]
+        out: F64 = begin * (1 - share) + end * share  # exact at both ends
+        return out
 
     def _mean(self, t: F64, width_s: F64, last: F64) -> F64:
         """Mean of the piecewise linear signal over the `width_s` before each time; `last` is its end value.
@@ -132,14 +147,20 @@ class Joint:
             track = self._tracks[r.sensor] = Track()
         if r.sensor in EXPECTED:
             self._waiting_s = track.newest_s
-        new = t > np.maximum.accumulate(np.concatenate([[track.newest_s], t[:-1]]))
-        self._counters.add(Drop.LATE, int((~new).sum()))
-        if new.any():
-            self._counters.add(Drop.UNPAIRED, track.add(t[new], xyz[new]))
+        if t[0] > track.newest_s and (t[1:] > t[:-1]).all():
+            self._counters.add(Drop.UNPAIRED, track.add(t, xyz))
+        else:
+            new = t > np.maximum.accumulate(np.concatenate([[track.newest_s], t[:-1]]))
+            self._counters.add(Drop.LATE, int((~new).sum()))
+            if new.any():
+                self._counters.add(Drop.UNPAIRED, track.add(t[new], xyz[new]))
         self._absent.discard(r.sensor)
         return self._emit(r.arrival_s)
 
     def _sane(self, r: Readings) -> tuple[F64, F64]:
+        """The finite readings, in the order of time."""
+        if math.isfinite(r.xyz.sum() + r.t.sum()) and (r.t[1:] >= r.t[:-1]).all():
+            return r.t, r.xyz  # nearly always
         ok = np.isfinite(r.t) & np.isfinite(r.xyz).all(axis=1)
         self._counters.add(Drop.NOT_FINITE, int((~ok).sum()))
         order = np.argsort(r.t[ok], kind="stable")

@@ -62,6 +62,8 @@ class Sensor(enum.Enum):
     GRAVITY = "gravity"
     GYRO = "angular velocity"
 
+    __hash__ = object.__hash__  # members are singletons; Enum's own takes ten times as long
+
 
 class Readings(msgspec.Struct, frozen=True):
     """Consecutive values of one sensor of one device; hard.align joins them into Chunks.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Sequence
 from typing import Annotated, Final, Literal, Protocol
@@ -61,6 +62,7 @@ def good_name(device: str) -> bool:
     return 0 < len(device) <= MAX_NAME and device.isprintable() and not any(c in "+#/$" for c in device)
 
 
+@functools.lru_cache(maxsize=32_768)  # every message says its device anew
 def safe_name(text: str) -> str:
     """The nearest good name: "android/sensor" -> "android-sensor"."""
     return "".join(c for c in _ODD.sub("-", text) if c.isprintable()).strip("-")[:MAX_NAME] or "unnamed"

@@ -14,7 +14,7 @@ import numpy as np
 
 from hard.codecs import CodecOptions, PayloadError, safe_name
 from hard.stats import Counters
-from hard.types import Chunk, G, Message, Readings, Sensor
+from hard.types import F64, Chunk, G, Message, Readings, Sensor
 
 SENSORS: Final = {
     "totalacceleration": Sensor.ACC,  # Android only
@@ -64,21 +64,27 @@ class SensorLoggerCodec:
         except (msgspec.DecodeError, UnicodeDecodeError) as e:
             raise PayloadError(f"Sensor Logger: {e}") from None
         device = safe_name(batch.deviceId or message.topic)
-        by_name: dict[str, list[tuple[int, float, float, float]]] = {}
-        android = False
+        rows: dict[str, list[float]] = {}  # by the sensor's name: time, x, y, z, time, x, ...
+        row: list[float] = []
+        before, android = None, False
         for reading in batch.payload:
-            v = reading.values
+            v, name = reading.values, reading.name
             if v.x is not None and v.y is not None and v.z is not None:
-                by_name.setdefault(reading.name.lower(), []).append((reading.time, v.x, v.y, v.z))
-            android = android or reading.accuracy is not None
+                if name != before:
+                    row, before = rows.setdefault(name, []), name
+                row += (reading.time, v.x, v.y, v.z)
+            if reading.accuracy is not None:
+                android = True
+        by_name: dict[str, F64] = {}  # (n, 4); nanoseconds since 1970 lose 0.2 µs in float64
+        for name, row in rows.items():
+            by_name[name.lower()] = np.array(row, np.float64).reshape(-1, 4)
         ios = not self._is_android(device, android or "totalacceleration" in by_name)
         if "totalacceleration" in by_name:
             by_name.pop("accelerometer", None)
             by_name.pop("gravity", None)
         elif "accelerometer" not in by_name and UNCALIBRATED in by_name:
             unit = G if ios else 1.0
-            rows = by_name[UNCALIBRATED]
-            by_name["totalacceleration"] = [(t, unit * x, unit * y, unit * z) for t, x, y, z in rows]
+            by_name["totalacceleration"] = by_name[UNCALIBRATED] * [1.0, unit, unit, unit]
         return [
             _readings(device, sensor, by_name[name], ios and sensor is not Sensor.GYRO, message.arrival_s)
             for name, sensor in SENSORS.items()
@@ -95,8 +101,6 @@ class SensorLoggerCodec:
         return device in self._androids
 
 
-def _readings(
-    device: str, sensor: Sensor, rows: list[tuple[int, float, float, float]], negate: bool, arrival_s: float
-) -> Readings:
-    table = np.array(rows, np.float64)  # (n, 4): nanoseconds since 1970 lose 0.2 µs in float64
+def _readings(device: str, sensor: Sensor, table: F64, negate: bool, arrival_s: float) -> Readings:
+    """table: (n, 4), ns and values."""
     return Readings(device, sensor, table[:, 0] * 1e-9, -table[:, 1:] if negate else table[:, 1:], arrival_s)
