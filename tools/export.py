@@ -58,8 +58,10 @@ def script(net: nn.Module) -> bytes:
     return buffer.getvalue()
 
 
-def check_export(net: nn.Module, model: TorchScriptModel, batches: dict[str, F32]) -> float:
-    """The largest difference between a network and its export; raises HardError beyond TOLERANCE.
+def check_export(
+    net: nn.Module, model: TorchScriptModel, batches: dict[str, F32], tolerance: float = TOLERANCE
+) -> float:
+    """The largest difference between a network and its export; raises HardError beyond the tolerance.
 
     batches: (N, window, 9), all of `imu.CHANNELS`, each with the name of its kind.
     """
@@ -69,10 +71,10 @@ def check_export(net: nn.Module, model: TorchScriptModel, batches: dict[str, F32
         with torch.no_grad():
             eager = net(torch.from_numpy(x[:, :, chosen])).numpy()
         difference = float(np.abs(eager - model.predict(x)).max())
-        if not difference <= TOLERANCE:  # also for NaN
+        if not difference <= tolerance:  # also for NaN
             raise HardError(
                 f"the exported network differs from the trained one by {difference:.2g} on {name} windows "
-                f"(limit {TOLERANCE:g}); nothing was written"
+                f"(limit {tolerance:g}); nothing was written"
             )
         worst = max(worst, difference)
     return worst
@@ -89,13 +91,15 @@ def write_card(folder: Path, card: SensorCard | VideoCard) -> None:
     (folder / "card.yaml").write_text(text, "utf-8")
 
 
-def export(net: nn.Module, card: SensorCard, folder: Path, real: F32) -> SensorCard:
+def export(
+    net: nn.Module, card: SensorCard, folder: Path, real: F32, tolerance: float = TOLERANCE
+) -> SensorCard:
     """Script a network that returns probabilities, compare the two, write both files; returns the card."""
     weights = script(net)
     card = msgspec.structs.replace(card, sha256=hashlib.sha256(weights).hexdigest())
     rng = np.random.default_rng(0)
     random = rng.normal(0, 1, (256, card.windowing.window, len(CHANNELS))).astype(np.float32)
-    check_export(net, TorchScriptModel(card, weights), {"random": random, "real": real})
+    check_export(net, TorchScriptModel(card, weights), {"random": random, "real": real}, tolerance)
     write_model(folder, card, weights)
     return card
 

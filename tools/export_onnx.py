@@ -27,8 +27,10 @@ from hard.datasets import data_dir
 from hard.datasets.hapt import official_windows
 from hard.imu import CHANNELS
 from hard.model import load_model
+from hard.nets.pocket import LstmPocket
 from hard.types import F32, HardError
 from tools.export import Probabilities, write_card
+from tools.pocket_pool import TEMPERATURE
 from tools.presets import PRESETS
 
 TOLERANCE: Final = 1e-4  # of a probability
@@ -37,10 +39,14 @@ OPSET: Final = 18
 
 def rebuild(folder: Path, card: SensorCard) -> nn.Module:
     """The network of a model's card, with the weights of its model.pt, giving probabilities."""
-    if card.name not in PRESETS:
-        raise HardError(f"{card.name}: no such preset; there is: {', '.join(sorted(PRESETS))}")
-    preset = PRESETS[card.name]
-    net = Probabilities(preset.build(len(card.labels), len(card.channels)), preset.temperature)
+    if card.name == "lstm-pocket":
+        net = Probabilities(LstmPocket(len(card.labels), len(card.channels)), TEMPERATURE)
+    elif card.name in PRESETS:
+        preset = PRESETS[card.name]
+        net = Probabilities(preset.build(len(card.labels), len(card.channels)), preset.temperature)
+    else:
+        known = ", ".join(sorted([*PRESETS, "lstm-pocket"]))
+        raise HardError(f"{card.name}: no such preset; there is: {known}")
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", ".*torch.jit.*", DeprecationWarning)  # deprecated upstream
         saved = torch.jit.load(folder / "model.pt", map_location="cpu")  # type: ignore[no-untyped-call]
