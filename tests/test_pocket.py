@@ -19,7 +19,7 @@ import hard
 from hard.card import read_card
 from hard.datasets import CHECKOUT, hapt
 from hard.model import Model, load_model
-from hard.nets.level import SWAY, rotate, still_frame, sway, turned
+from hard.nets.level import SWAY, SWAY_SIGNALS, rotate, still_frame, sway, turned
 from hard.nets.pocket import MOVING, STILL, LstmPocket
 from hard.synthetic import SyntheticPhone
 from hard.types import F32, Windowing
@@ -97,6 +97,7 @@ def test_no_signal_and_no_motion_give_numbers(still: float, model: Model) -> Non
     x[:, :, 4] = still
     numbers = sway(x, *still_frame(x, 50.0))
     assert numbers.shape == (3, SWAY)
+    assert len(SWAY_SIGNALS) == SWAY
     assert numbers.isfinite().all()
     padded = np.concatenate([np.zeros((3, 128, 3)), x.numpy()], axis=2).astype(np.float32)
     np.testing.assert_allclose(model.predict(padded).sum(axis=1), 1, atol=1e-5)
