@@ -19,16 +19,16 @@ import hard
 from hard.card import read_card
 from hard.datasets import CHECKOUT, hapt
 from hard.model import Model, load_model
-from hard.nets.level import SWAY, rotate, still_frame, sway, turned
+from hard.nets.level import SWAY, SWAY_SIGNALS, rotate, still_frame, sway, turned
 from hard.nets.pocket import MOVING, STILL, LstmPocket
 from hard.synthetic import SyntheticPhone
 from hard.types import F32, Windowing
 from tools.confusion import Confusion
 from tools.evaluate_sets import evaluate
 from tools.export import Probabilities, check_export
-from tools.pocket_pool import LABELS, PERSON, SETS, at_hops, draw, read_pocket_pool, shares
+from tools.pocket_pool import LABELS, PERSON, SETS, TEMPERATURE, at_hops, draw, read_pocket_pool, shares
 from tools.pool import Pool
-from tools.train_pocket import augment, train
+from tools.train_pocket import augment, elsewhere, train
 
 FOLDER = CHECKOUT / "models" / "lstm-pocket"
 W = Windowing()
@@ -97,6 +97,7 @@ def test_no_signal_and_no_motion_give_numbers(still: float, model: Model) -> Non
     x[:, :, 4] = still
     numbers = sway(x, *still_frame(x, 50.0))
     assert numbers.shape == (3, SWAY)
+    assert len(SWAY_SIGNALS) == SWAY
     assert numbers.isfinite().all()
     padded = np.concatenate([np.zeros((3, 128, 3)), x.numpy()], axis=2).astype(np.float32)
     np.testing.assert_allclose(model.predict(padded).sum(axis=1), 1, atol=1e-5)
@@ -136,7 +137,7 @@ def test_committed_weights_fit_the_network(model: Model) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # torch.jit is deprecated upstream
         weights = torch.jit.load(FOLDER / "model.pt").state_dict()
-    net = Probabilities(LstmPocket(len(LABELS))).eval()
+    net = Probabilities(LstmPocket(len(LABELS)), TEMPERATURE).eval()
     net.load_state_dict(weights)
     assert check_export(net, model, {"synthetic": phone_windows(3)}) < 1e-5
 
@@ -198,6 +199,32 @@ def test_augmentation_keeps_gravity_and_changes_speed() -> None:
     crossings: Tensor = ((x[:, 1:, 3] > 0) != (x[:, :-1, 3] > 0)).sum(dim=1)
     assert crossings.float().std() > 0.5
     assert 0.1 < float(x[:, :, 3].std()) < 0.2
+
+
+def test_a_phone_elsewhere_on_a_turning_limb_feels_what_moves_it_there() -> None:
+    """Of a thigh that swings by 20 degrees, 0.2 m below the hip: the second derivative of the place."""
+    t = torch.arange(200) / 50
+    angle = 0.35 * torch.sin(2 * np.pi * t)
+    gyro = torch.zeros(1, 200, 3)
+    gyro[0, :, 0] = torch.gradient(angle)[0] * 50
+    felt = elsewhere(gyro, torch.tensor([[[0.0, 0.0, -0.2]]]))[0]  # (T, 3) g, in the thigh's own axes
+    place = 0.2 * torch.stack([torch.zeros(200), angle.sin(), -angle.cos()], dim=1)
+    wanted = torch.gradient(torch.gradient(place, dim=0)[0], dim=0)[0] * 2500 / hard.types.G
+    cos, sin = angle.cos(), angle.sin()
+    level = torch.stack(
+        [felt[:, 0], cos * felt[:, 1] - sin * felt[:, 2], sin * felt[:, 1] + cos * felt[:, 2]], dim=1
+    )
+    torch.testing.assert_close(level[5:-5], wanted[5:-5], atol=0.01, rtol=0)
+
+
+def test_how_strong_a_gait_is_does_not_change_it() -> None:
+    t = torch.arange(128) / 50
+    moving = torch.stack([0.2 * torch.cos(6 * t), 0.1 * torch.sin(12 * t), 0.3 * torch.cos(12 * t)], dim=1)
+    up = torch.tensor([0.0, 0.0, 1.0])
+    x = torch.stack([torch.cat([torch.zeros(128, 3), up + gain * moving], dim=1) for gain in (1.0, 2.0)])
+    net = LstmPocket(len(LABELS)).eval()
+    channels = net.describe(x, *still_frame(x, 50.0))[0]
+    assert float((channels[1] - channels[0]).abs().mean()) < 0.1 * float(channels[0].abs().mean())
 
 
 def test_confusion_of_a_small_example() -> None:

@@ -27,9 +27,11 @@ from hard.datasets import data_dir
 from hard.datasets.hapt import LABELS, official_windows
 from hard.imu import CHANNELS
 from hard.model import columns, load_model
+from hard.nets.pocket import LstmPocket
 from hard.torchscript import TorchScriptModel
 from hard.types import F32, HardError, Windowing
 from tools.evaluate import evaluate
+from tools.pocket_pool import TEMPERATURE
 from tools.presets import PRESETS, Preset
 
 UNITS: Final = {
@@ -61,8 +63,10 @@ def script(net: nn.Module) -> bytes:
     return buffer.getvalue()
 
 
-def check_export(net: nn.Module, model: TorchScriptModel, batches: dict[str, F32]) -> float:
-    """The largest difference between a network and its export; raises HardError beyond TOLERANCE.
+def check_export(
+    net: nn.Module, model: TorchScriptModel, batches: dict[str, F32], tolerance: float = TOLERANCE
+) -> float:
+    """The largest difference between a network and its export; raises HardError beyond the tolerance.
 
     batches: (N, window, 9), all of `imu.CHANNELS`, each with the name of its kind.
     """
@@ -72,10 +76,10 @@ def check_export(net: nn.Module, model: TorchScriptModel, batches: dict[str, F32
         with torch.no_grad():
             eager = net(torch.from_numpy(x[:, :, chosen])).numpy()
         difference = float(np.abs(eager - model.predict(x)).max())
-        if not difference <= TOLERANCE:  # also for NaN
+        if not difference <= tolerance:  # also for NaN
             raise HardError(
                 f"the exported network differs from the trained one by {difference:.2g} on {name} windows "
-                f"(limit {TOLERANCE:g}); nothing was written"
+                f"(limit {tolerance:g}); nothing was written"
             )
         worst = max(worst, difference)
     return worst
@@ -92,13 +96,16 @@ def write_card(folder: Path, card: SensorCard | VideoCard) -> None:
     (folder / "card.yaml").write_text(text, "utf-8")
 
 
-def export(net: nn.Module, card: SensorCard, folder: Path, real: F32) -> SensorCard:
+def export(
+    net: nn.Module, card: SensorCard, folder: Path, real: F32, tolerance: float = TOLERANCE
+) -> SensorCard:
     """Script a network that returns probabilities, compare the two, write both files; returns the card."""
     weights = script(net)
     card = msgspec.structs.replace(card, sha256=hashlib.sha256(weights).hexdigest())
     rng = np.random.default_rng(0)
     random = rng.normal(0, 1, (256, card.windowing.window, len(CHANNELS))).astype(np.float32)
-    check_export(net, TorchScriptModel(card, weights, "float32"), {"random": random, "real": real})
+    exported = TorchScriptModel(card, weights, "float32")
+    check_export(net, exported, {"random": random, "real": real}, tolerance)
     write_model(folder, card, weights)
     return card
 
@@ -142,10 +149,14 @@ def figures(name: str, folder: Path, data: Path) -> list[Figure]:
 
 def rebuild(folder: Path, card: SensorCard) -> nn.Module:
     """The network of a model's card, with the weights of its model.pt, giving probabilities."""
-    if card.name not in PRESETS:
-        raise HardError(f"{card.name}: no such preset; there is: {', '.join(sorted(PRESETS))}")
-    preset = PRESETS[card.name]
-    net = Probabilities(preset.build(len(card.labels), len(card.channels)), preset.temperature)
+    if card.name == "lstm-pocket":
+        net = Probabilities(LstmPocket(len(card.labels), len(card.channels)), TEMPERATURE)
+    elif card.name in PRESETS:
+        preset = PRESETS[card.name]
+        net = Probabilities(preset.build(len(card.labels), len(card.channels)), preset.temperature)
+    else:
+        known = ", ".join(sorted([*PRESETS, "lstm-pocket"]))
+        raise HardError(f"{card.name}: no such preset; there is: {known}")
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", ".*torch.jit.*", DeprecationWarning)  # deprecated upstream
         saved = torch.jit.load(folder / "model.pt", map_location="cpu")  # type: ignore[no-untyped-call]
@@ -156,8 +167,8 @@ def rebuild(folder: Path, card: SensorCard) -> nn.Module:
 def again(folder: Path, data: Path) -> SensorCard:
     """Export a model's own weights; what its card says of training and of folds stays."""
     card = read_card(folder)
-    if not isinstance(card, SensorCard):
-        raise HardError(f"{folder}: a model of video; only models of motion are exported again")
+    if not isinstance(card, SensorCard) or card.name not in PRESETS:
+        raise HardError(f"{folder}: not one of {', '.join(sorted(PRESETS))}; only these are exported again")
     real, _ = official_windows(data, "train", card.windowing)
     card = export(rebuild(folder, card), card, folder, real[::8])
     found = figures(card.name, folder, data)

@@ -26,6 +26,7 @@ SETS: Final = ("hapt", "motionsense", "sp_sw_har")
 POCKET_CHANNELS: Final = CHANNELS[3:]
 """Gyroscope and total acceleration: nothing here depends on the gravity filter, nor on how it started."""
 PERSON: Final = 100  # a person's number in the pool: 100 times the number of the set, and the set's own
+TEMPERATURE: Final = 0.64  # divides the exported logits; --leave-out subjects finds it
 BATCH: Final = 60  # recordings filtered in one call
 
 

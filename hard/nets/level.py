@@ -8,6 +8,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 SWAY: Final = 73  # numbers that `sway` gives
+SWAY_SIGNALS: Final = (*[0] * 18, *[1] * 18, *[0] * 18, *[2] * 18, 1)
+"""What each of them is of: 0 acceleration, 1 the gyroscope, 2 how two motions go together."""
 
 
 def turned(angle: Tensor) -> Tensor:
