@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 
 from hard.card import find_model, read_card
 from hard.datasets import CHECKOUT
-from hard.datasets.hapt import LABELS, read_official, read_sessions
+from hard.datasets.hapt import LABELS, TEST_USERS, read_official, read_sessions
 from hard.model import load_model
 from tools import pictures
 from tools.own import evaluate_own
-from tools.report import mistakes, reliability, render
+from tools.report import look_anywhere, mistakes, reliability, render
 from tools.worn import evaluate_worn
 
 
@@ -80,6 +80,17 @@ def test_the_report_is_one_page_with_everything(data: Path, tmp_path: Path) -> N
         assert what in page
     assert "http-equiv" not in page
     assert "src=" not in page  # nothing is loaded from elsewhere
+
+
+@pytest.mark.data
+def test_a_model_of_other_labels_is_on_the_page_too(data: Path) -> None:
+    found = look_anywhere(load_model("lstm-pocket"), data)
+    page = render(read_card(find_model("lstm-pocket")), found)
+    assert page.count("<svg") == 4
+    assert "phone turned" in page
+    assert found.confusion.sum() > 2000
+    assert np.trace(found.confusion) / found.confusion.sum() > 0.9
+    assert sorted(found.people) == sorted(TEST_USERS)
 
 
 @pytest.mark.data

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
 from hard.datasets import data_dir
@@ -17,11 +18,12 @@ from tools.options import answer, ask
 from tools.pocket_pool import LABELS, SETS, at_hops, read_pocket_pool
 
 
-def evaluate(
-    model: Model, data: Path, data_set: str, *, hapt_test: bool, turn: int | None, ios: bool
-) -> Confusion:
-    """Every window a hop apart in every labelled stretch.
+def labelled_windows(
+    model: Model, data: Path, data_set: str, *, hapt_test: bool, turn: int | None = None, ios: bool = False
+) -> tuple[F32, NDArray[np.int64], NDArray[np.int64]]:
+    """Every window a hop apart in every labelled stretch: x (N, window, 9), and label and person, (N,) each.
 
+    Labels are indices of the model's, or -1 where it does not know one; people are numbered as in the pool.
     turn: seed of a random rotation for each stretch; ios: acceleration negated, as iPhones send it.
     """
     windowing = model.card.windowing
@@ -34,9 +36,21 @@ def evaluate(
         x = x.astype(np.float32)
     if ios:
         x = x * np.array([-1, -1, -1, 1, 1, 1, -1, -1, -1], np.float32)
-    labels = [*LABELS, *(label for label in model.card.labels if label not in LABELS)]
-    said = np.array([labels.index(label) for label in model.card.labels])[model.predict(x).argmax(axis=1)]
-    return Confusion.of(labels, pool.spans[spans, 2], said)
+    known = model.card.labels
+    index = np.array([known.index(label) if label in known else -1 for label in LABELS])
+    return x, index[pool.spans[spans, 2]], pool.spans[spans, 3]
+
+
+def evaluate(
+    model: Model, data: Path, data_set: str, *, hapt_test: bool, turn: int | None, ios: bool
+) -> Confusion:
+    """Of the windows that `labelled_windows` gives; what the model does not know is never right."""
+    x, y, _ = labelled_windows(model, data, data_set, hapt_test=hapt_test, turn=turn, ios=ios)
+    labels = list(model.card.labels)
+    if (y < 0).any():
+        labels.append("unknown to the model")
+        y = np.where(y < 0, len(labels) - 1, y)
+    return Confusion.of(labels, y, model.predict(x).argmax(axis=1))
 
 
 def main(args: argparse.Namespace) -> None:
