@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,18 +21,18 @@ from hard.types import Chunk, Message, Readings
 from tools.swarm import DEVICE, DIALECTS, Phones
 
 
+def bench(*arguments: str) -> dict[str, Any]:
+    """What tools/bench.py says."""
+    command = [sys.executable, "tools/bench.py", *arguments, "--json"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    report: dict[str, Any] = json.loads(done.stdout)
+    return report
+
+
 @pytest.mark.mosquitto
 def test_bench_counts_every_label_of_a_small_load() -> None:
-    done = subprocess.run(
-        [sys.executable, "tools/bench.py", "phones", "--phones", "20", "--seconds", "5", "--json"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    report = json.loads(done.stdout)
+    report = bench("phones", "--phones", "20", "--seconds", "5")
     assert {
         "phones", "cpu_us_per_phone_s", "latency_ms", "dropped", "rss_mb", "kb_per_phone",
         "bare_forward_us_per_phone_s",
@@ -64,32 +65,15 @@ def test_the_load_is_an_unbroken_stream_for_every_phone(dialect: str) -> None:
 
 @pytest.mark.mosquitto
 def test_the_plain_script_labels_the_same_windows() -> None:
-    done = subprocess.run(
-        [sys.executable, "tools/bench.py", "naive", "--phones", "5", "--seconds", "5", "--json"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    report = json.loads(done.stdout)
+    report = bench("naive", "--phones", "5", "--seconds", "5")
     assert report["hard"]["labels"] == report["naive"]["labels"] > 0
     assert report["hard"]["dropped"] == report["naive"]["dropped"] == 0
 
 
+@pytest.mark.alone
 @pytest.mark.mosquitto
 def test_bench_of_a_camera_counts_frames_and_labels() -> None:
-    done = subprocess.run(
-        [sys.executable, "tools/bench.py", "webcam", "--seconds", "5", "--json"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    report = json.loads(done.stdout)
+    report = bench("webcam", "--seconds", "5")
     assert (report["rate_hz"], report["size"]) == (30.0, "640x480")
     assert 5 <= report["labels"] <= 12
     assert 0 < report["latency_ms"]["p50"] <= report["latency_ms"]["p99"]
