@@ -102,6 +102,9 @@ def describe(folder: Path, card: SensorCard | VideoCard) -> RenderableType:
     facts.add_row("input", Text(f"{card.input}; {_timing(card)}"))
     facts.add_row("size", f"{card.parameters:,} parameters, sha256 {card.sha256[:12]}")
     facts.add_row("for", Text(card.intended_use))
+    if isinstance(card, SensorCard) and card.worn:
+        up, within = ", ".join(f"{v:g}" for v in card.worn.up), card.worn.within_deg
+        facts.add_row("worn", f"({up}) up within {within:g} degrees; otherwise imu.elsewhere_model is taken")
     for limit in card.limitations:
         facts.add_row("not for", Text(limit))
     for f in card.figures:
