@@ -43,6 +43,7 @@ def model_lines(settings: Settings) -> Iterator[Line]:
 
         from hard.imu import CHANNELS
 
+        model.warm_up(1)
         began_s = time.perf_counter()
         model.predict(np.zeros((1, model.card.windowing.window, len(CHANNELS)), np.float32))
         took_ms = (time.perf_counter() - began_s) * 1000
