@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
+import logging
+import os
 import sys
+import threading
+from typing import NoReturn
 
 import click
 
@@ -43,11 +48,25 @@ def main() -> None:
         _fail(str(e), 1)
     except (click.Abort, KeyboardInterrupt):
         _fail("interrupted", 130)
-    sys.exit(status if isinstance(status, int) else 0)
+    _end(status if isinstance(status, int) else 0)
 
 
-def _fail(text: str, status: int) -> None:
+def _fail(text: str, status: int) -> NoReturn:
     print(f"hard: {' '.join(text.split())}", file=sys.stderr)
+    _end(status)
+
+
+def _end(status: int) -> NoReturn:
+    """Exit; at once where a thread is still inside of a driver, such as a camera's that does not let go.
+
+    Python ends such a thread as it returns, which OpenCV's C++ answers with an abort of the process.
+    """
+    if threading.active_count() > 1:
+        logging.shutdown()
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(OSError, ValueError):
+                stream.flush()
+        os._exit(status)
     sys.exit(status)
 
 
