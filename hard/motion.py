@@ -16,7 +16,7 @@ from hard.intake import Intake
 from hard.metrics import Metrics, TimedModel
 from hard.model import Model, load_model
 from hard.profiles import Profiles
-from hard.recognizer import Recognizer
+from hard.recognizer import Recognizer, require_same_windows
 from hard.router import Router
 from hard.runtime import Runtime
 from hard.settings import EngineSettings, ImuSettings, Settings
@@ -123,8 +123,11 @@ class Models(NamedTuple):
                 known.append(found)
             return found
 
-        elsewhere = settings.elsewhere_model
-        return cls(get(settings.model, MANY), get(settings.acc_model), get(elsewhere) if elsewhere else None)
+        model, acc = get(settings.model, MANY), get(settings.acc_model)
+        elsewhere = get(settings.elsewhere_model) if settings.elsewhere_model else None
+        if elsewhere is not None:
+            require_same_windows(model, elsewhere)
+        return cls(model, acc, elsewhere)
 
     def all(self) -> Iterator[Model]:
         return (model for model in self if model is not None)

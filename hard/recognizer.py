@@ -46,15 +46,18 @@ class Recognizer:
     ) -> None:
         """`acc_model` is for devices without a gyroscope; given by name, it is loaded when one comes.
 
-        `elsewhere_model` is for devices that are not carried as the card of `model` says; None: no other.
+        `elsewhere_model` is for devices that are not carried as the card of their model says; None: no other.
         """
         self.model = load_model(model) if isinstance(model, str) else model
         self.counters = counters or Counters()
         self._limits = limits or Limits()
         self._min_rate_hz = min_rate_hz
         self._acc_model = acc_model
+        if elsewhere_model is not None:
+            require_same_windows(self.model, elsewhere_model)
         self._elsewhere = elsewhere_model
         self._placement = _placement(self.model, elsewhere_model)
+        self._acc_placement: Placement | None = None
         self._full = Imu(self.model.card.windowing, self._limits, self.counters)
         self._acc: tuple[Imu, Model] | None = None
         self._rotations: dict[str, F64] = {}
@@ -89,8 +92,7 @@ class Recognizer:
         self._adapters = {key: adapter for key, adapter in self._adapters.items() if key[0] != device}
         self._rotations.pop(device, None)
         self._heads.pop(device, None)
-        if self._placement:
-            self._placement.forget([device])
+        self._forget_placement([device])
         if rotation is not None:
             self._rotations[device] = rotation
         if head is not None:
@@ -120,6 +122,7 @@ class Recognizer:
             model = self._acc_model
             model = load_model(model) if isinstance(model, str) else model
             self._acc = Imu(model.card.windowing, self._limits, self.counters), model
+            self._acc_placement = _placement(model, self._elsewhere)
         for lane, other, part in ((self._full, self._acc[0], full), (self._acc[0], self._full, bare)):
             for chunk in part:
                 if other.forget(chunk.device):
@@ -128,29 +131,30 @@ class Recognizer:
 
     def step(self, oldest_s: float = -np.inf) -> list[Prediction]:
         """Recognise every window that is due, a batch a model; see `Imu.prepare` for `oldest_s`."""
-        out: list[Prediction] = []
-        windows = self._full.prepare(oldest_s)
-        if windows is not None:
-            motion = measure(windows.x)
-            self._predict(windows, motion, self._models_of(windows, motion), out)
+        lanes = [(self._full, self.model, self._placement)]
         if self._acc:
-            imu, model = self._acc
+            lanes.append((*self._acc, self._acc_placement))
+        out: list[Prediction] = []
+        for imu, model, placement in lanes:
             windows = imu.prepare(oldest_s)
             if windows is not None:
-                self._predict(windows, measure(windows.x), [model] * len(windows.devices), out)
+                motion = measure(windows.x)
+                self._predict(windows, motion, self._models_of(windows, motion, model, placement), out)
         return out
 
-    def _models_of(self, w: Windows, motion: Motion) -> list[Model]:
+    def _models_of(
+        self, w: Windows, motion: Motion, model: Model, placement: Placement | None
+    ) -> list[Model]:
         """Whose windows these are: by how the device is carried, unless it is calibrated or has a head."""
-        if self._placement is None or self._elsewhere is None:
-            return [self.model] * len(w.devices)
-        both = self._elsewhere, self.model
-        models = [both[fits] for fits in self._placement.fits(w.devices, w.x, motion)]
+        if placement is None or self._elsewhere is None:
+            return [model] * len(w.devices)
+        both = self._elsewhere, model
+        models = [both[fits] for fits in placement.fits(w.devices, w.x, motion)]
         if self._heads or self._rotations:
-            own = {model.card.sha256: model for model in both}
+            own = {m.card.sha256: m for m in both}
             for i, device in enumerate(w.devices):
                 if device in self._rotations:
-                    models[i] = self.model
+                    models[i] = model
                 if device in self._heads:
                     models[i] = own.get(self._heads[device].sha256, models[i])
         return models
@@ -172,6 +176,8 @@ class Recognizer:
         """Other models from the next window on; devices keep their state where windows are cut alike."""
         if model.card.worn != self.model.card.worn or elsewhere_model is None or self._placement is None:
             self._placement = _placement(model, elsewhere_model)
+        if self._acc:
+            self._acc_placement = _placement(acc_model, elsewhere_model)
         self._elsewhere = elsewhere_model
         self._full = self._imu_for(model, self.model, self._full)
         if self._acc:
@@ -188,9 +194,13 @@ class Recognizer:
     def evict(self, now_s: float) -> list[str]:
         """Forget devices that have been silent for long; returns their names."""
         gone = self._full.evict(now_s) + (self._acc[0].evict(now_s) if self._acc else [])
-        if self._placement:
-            self._placement.forget(gone)
+        self._forget_placement(gone)
         return gone
+
+    def _forget_placement(self, devices: Sequence[str]) -> None:
+        for placement in (self._placement, self._acc_placement):
+            if placement:
+                placement.forget(devices)
 
     @property
     def devices(self) -> int:
@@ -248,16 +258,21 @@ class Recognizer:
         )
 
 
-def _placement(model: Model, elsewhere: Model | None) -> Placement | None:
-    """HardError where the two models see other windows; None where there is nothing to choose."""
-    if elsewhere is None or model.card.worn is None:
-        return None
+def require_same_windows(model: Model, elsewhere: Model) -> None:
+    """HardError where the two cannot choose between them: they see other windows."""
     if elsewhere.card.windowing != model.card.windowing:
         raise HardError(
             f"imu.elsewhere_model: {elsewhere.card.name} wants windows of another kind than "
             f"{model.card.name}; set it to null"
         )
-    return Placement(model.card.worn, model.card.windowing.rate_hz)
+
+
+def _placement(model: Model, elsewhere: Model | None) -> Placement | None:
+    """None where there is nothing to choose."""
+    worn, windowing = model.card.worn, model.card.windowing
+    if elsewhere is None or worn is None or elsewhere.card.windowing != windowing:
+        return None
+    return Placement(worn, windowing.rate_hz)
 
 
 def turned(chunk: Chunk, rotation: F64) -> Chunk:

@@ -85,6 +85,21 @@ def test_a_phone_in_a_pocket_gets_the_model_for_anywhere(models, pocket, activit
 
 
 @pytest.mark.data
+@pytest.mark.parametrize("activity", ["walking", "walking_upstairs", "running", "standing"])
+def test_so_does_one_without_a_gyroscope(models, pocket, activity) -> None:
+    t, samples = pocket[activity].t, pocket[activity].samples
+    predictions = recognizer(models).push("a", t, samples[:, :3])
+    assert {p.model for p in predictions} == {POCKET}
+    assert Counter(p.activity for p in predictions).most_common(1)[0][0] == activity
+
+
+@pytest.mark.data
+def test_on_the_belt_a_phone_without_a_gyroscope_has_its_own_model(models, belt) -> None:
+    predictions = recognizer(models).push("a", belt.t, belt.samples[:, :3])
+    assert predictions[-1].model == "lstm-acc"
+
+
+@pytest.mark.data
 def test_a_phone_that_moves_from_the_belt_to_a_pocket_and_back_changes_its_model_by_walking(
     models, belt, pocket
 ) -> None:

@@ -37,8 +37,13 @@ class CarriedScore(msgspec.Struct, frozen=True):
     right: dict[str, float]  # of each model alone, and of the choice
 
 
-def evaluate_carried(model: Model, elsewhere: Model, data: Path, seed: int = 0) -> list[CarriedScore]:
-    """MotionSense's people are those that lstm-pocket was trained on: only `worn` is news of them."""
+def evaluate_carried(
+    model: Model, elsewhere: Model, data: Path, seed: int = 0, gyro: bool = True
+) -> list[CarriedScore]:
+    """MotionSense's people are those that lstm-pocket was trained on: only `worn` is news of them.
+
+    gyro: whether the phones have a gyroscope.
+    """
     rng = np.random.default_rng(seed)
     belt = [
         (s.recording, [(hapt.LABELS[y], a / 50, b / 50) for y, a, b in s.segments])
@@ -50,23 +55,23 @@ def evaluate_carried(model: Model, elsewhere: Model, data: Path, seed: int = 0) 
         for t in motionsense.read_trials(data)
     ]
     return [
-        _score(way, list(recordings), model, elsewhere)
+        _score(way, list(recordings), model, elsewhere, gyro)
         for way, recordings in zip(WAYS, (belt, anyhow, pocket), strict=True)
     ]
 
 
 def _score(
-    way: str, recordings: list[tuple[Recording, Stretches]], model: Model, elsewhere: Model
+    way: str, recordings: list[tuple[Recording, Stretches]], model: Model, elsewhere: Model, gyro: bool
 ) -> CarriedScore:
     right: dict[str, list[bool]] = {}
     worn = []
     for recording, stretches in recordings:
         for name, recognizer in (
-            (model.card.name, Recognizer(model)),
-            (elsewhere.card.name, Recognizer(elsewhere)),
-            ("the choice", chosen := Recognizer(model, elsewhere_model=elsewhere)),
+            (model.card.name, Recognizer(model, acc_model=model)),
+            (elsewhere.card.name, Recognizer(elsewhere, acc_model=elsewhere)),
+            ("the choice", chosen := Recognizer(model, acc_model=model, elsewhere_model=elsewhere)),
         ):
-            for truth, said, by in _labelled(recognizer, recording, stretches):
+            for truth, said, by in _labelled(recognizer, recording, stretches, gyro):
                 right.setdefault(name, []).append(truth == said)
                 if recognizer is chosen:
                     worn.append(by == model.card.name)
@@ -75,12 +80,12 @@ def _score(
 
 
 def _labelled(
-    recognizer: Recognizer, recording: Recording, stretches: Stretches
+    recognizer: Recognizer, recording: Recording, stretches: Stretches, gyro: bool
 ) -> Iterator[tuple[str, str, str]]:
     """Truth, the likeliest activity and the model of every window within a labelled stretch."""
     w = recognizer.model.card.windowing
     length_s = (w.window - 1) / w.rate_hz
-    for p in recognizer.push("a", recording.t, recording.samples):
+    for p in recognizer.push("a", recording.t, recording.samples[:, : 6 if gyro else 3]):
         for activity, begin_s, end_s in stretches:
             if begin_s - 1e-6 <= p.t_end - length_s and p.t_end < end_s:
                 yield activity, max(p.probabilities, key=p.probabilities.__getitem__), p.model
@@ -97,11 +102,12 @@ def show(scores: Sequence[CarriedScore], model: str, console: Console) -> None:
 def main(args: argparse.Namespace) -> None:
     """`tools/evaluate.py carried`."""
     model, elsewhere = load_model(args.model), load_model(args.elsewhere_model)
-    scores = evaluate_carried(model, elsewhere, data_dir(args.data), args.seed)
+    scores = evaluate_carried(model, elsewhere, data_dir(args.data), args.seed, not args.no_gyro)
     answer(scores, args, lambda found, console: show(found, model.card.name, console))
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     ask(parser)
     parser.add_argument("--elsewhere-model", default="lstm-pocket", help="likewise (default: %(default)s)")
+    parser.add_argument("--no-gyro", action="store_true", help="phones without one, for --model lstm-acc")
     parser.add_argument("--seed", type=int, default=0, help="of the rotations")

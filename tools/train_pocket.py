@@ -88,7 +88,7 @@ def train_postures(net: LstmPocket, pool: Pool, rng: np.random.Generator) -> Non
     net.train()
     for _ in range(POSTURE_STEPS):
         rows = torch.randint(len(y), (POSTURE_BATCH,))
-        logits = net.postures(numbers[rows])
+        logits = net.postures(numbers[rows], torch.zeros(POSTURE_BATCH, dtype=torch.bool))
         loss = F.cross_entropy(logits, y[rows] - MOVING, label_smoothing=SMOOTHING / 2)
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
