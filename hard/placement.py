@@ -17,9 +17,7 @@ from hard.types import F32, Worn
 
 MOVING_G: Final = 0.2  # rms body acceleration: 99.5 % of walking windows are above (HAPT, MotionSense)
 STILL_G: Final = 0.1
-RHYTHM: Final = (
-    0.5  # correlation with itself: above in 95 % of walking windows, in a third of other movement's
-)
+RHYTHM: Final = 0.5  # correlation with itself: above in 95 % of walking windows, in a third of other movement
 STEP_S: Final = (0.3, 1.2)  # from a quick step to a slow stride
 WINDOWS: Final = 3  # consecutive walking windows that change our mind
 STRICTER: Final = 2 / 3  # of the card's angle, before anybody walks: who sits may hold a pocket so, too
