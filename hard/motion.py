@@ -25,10 +25,8 @@ from hard.smoothing import Smoother
 from hard.types import HardError
 
 CHANGE_S: Final = 10.0
-MANY, FEW = (
-    128,
-    8,
-)  # windows at once that models are prepared for: the first one, and those that may never run
+MANY: Final = 128  # windows at once that the first model is prepared for
+FEW: Final = 8  # and the others, which may never run
 
 
 class Motion:

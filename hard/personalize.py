@@ -79,11 +79,10 @@ def personalize(device: str, folder: Path, settings: ImuSettings, calibration: C
 
 
 def _model_of(tracks: Sequence[Track], settings: ImuSettings) -> Model:
-    """The one that most windows of the recordings get by how the phone was carried, as in the daemon."""
-    if not all(track.recording.samples[:, 3:].any() for track in tracks):
-        return load_model(settings.acc_model)
-    model = load_model(settings.model)
-    if settings.elsewhere_model is None:
+    """The one that the daemon would take: by the gyroscope, a calibration, and how the phone was carried."""
+    gyro = all(track.recording.samples[:, 3:].any() for track in tracks)
+    model = load_model(settings.model if gyro else settings.acc_model)
+    if settings.elsewhere_model is None or tracks[0].rotation is not None:
         return model
     elsewhere = load_model(settings.elsewhere_model)
     recognizer = Recognizer(model, elsewhere_model=elsewhere)
@@ -91,10 +90,9 @@ def _model_of(tracks: Sequence[Track], settings: ImuSettings) -> Model:
     for track in sorted(
         tracks, key=_movement, reverse=True
     ):  # walking first: it tells how the rest was carried
-        t, samples = track.recording.t - track.recording.t[0] + began_s, track.recording.samples
-        chunk = Chunk("", t, samples, 0.0)
-        recognizer.feed([chunk if track.rotation is None else turned(chunk, track.rotation)])
-        won += sum(1 if p.model == model.card.name else -1 for p in recognizer.step())
+        t = track.recording.t - track.recording.t[0] + began_s
+        predictions = recognizer.push("", t, track.recording.samples)
+        won += sum(1 if p.model == model.card.name else -1 for p in predictions)
         began_s = float(t[-1]) + 1.0
     return model if won >= 0 else elsewhere
 

@@ -70,6 +70,14 @@ def test_the_plain_script_labels_the_same_windows() -> None:
     assert report["hard"]["dropped"] == report["naive"]["dropped"] == 0
 
 
+def test_bench_of_a_window_knows_every_engine() -> None:
+    """Also for a model that takes fewer channels."""
+    rows = bench("window", "--model", "lstm-acc")["us_per_window"]
+    for name in ("torch, float32", "ONNX Runtime"):
+        assert set(rows[name]) == {"1", "4", "64"}
+        assert min(rows[name].values()) > 0
+
+
 @pytest.mark.alone
 @pytest.mark.mosquitto
 def test_bench_of_a_camera_counts_frames_and_labels() -> None:

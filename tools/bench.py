@@ -3,6 +3,7 @@
 python tools/bench.py phones --phones 2000 --codec native --batch-s 0.5 --json
 python tools/bench.py sweep
 python tools/bench.py naive
+python tools/bench.py window
 python tools/bench.py webcam --json
 """
 
@@ -22,13 +23,22 @@ from rich.table import Table
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # `python tools/x.py` and `python -m tools.x`
 
 from tools import bench_webcam
-from tools.bench_phones import Load, Report, measure
+from tools.bench_phones import Load, Report, forward_us, measure
 from tools.swarm import DIALECTS
 
 COLUMNS: Final = {
     "phones": "phones", "cpu_us_per_phone_s": "µs / phone-s", "ratio_to_bare_forward": "times bare forward",
     "cpu_share_of_a_core": "of a core", "dropped": "dropped", "kb_per_phone": "kB / phone", "rss_mb": "MB",
 }  # fmt: skip
+
+ENGINES: Final = (
+    ("torch, float32", "torch", "float32", True),
+    ("torch, bfloat16", "torch", "bfloat16", True),
+    ("torch, which may not write code", "torch", "float32", False),
+    ("ONNX Runtime", "onnx", "float32", True),
+    ("ONNX Runtime, which may not write code", "onnx", "float32", False),
+)
+"""Name, runtime, precision, and whether the process may write code (systemd's MemoryDenyWriteExecute=)."""
 
 Option = Callable[[Callable[..., None]], Callable[..., None]]
 
@@ -120,6 +130,26 @@ def naive(phones: int, as_json: bool, **of_load: object) -> None:
     else:
         _show([ours, plain])
         print(f"first hard, then the plain script: {times} times the CPU")
+
+
+@cli.command()
+@model
+@as_json
+def window(model: str, as_json: bool) -> None:
+    """CPU of one window, alone and in batches, by each engine; without W^X and with."""
+    from hard.torchscript import computes_bfloat16
+
+    rows = {}
+    for name, runtime, precision, free in ENGINES:
+        if precision == "float32" or computes_bfloat16():
+            rows[name] = {n: round(forward_us(model, n, runtime, precision, free), 1) for n in (1, 4, 64)}
+    if as_json:
+        print(msgspec.json.encode({"us_per_window": rows}).decode())
+        return
+    table = Table("one window, µs of CPU", "alone", "in batches of 4", "of 64")
+    for name, us in rows.items():
+        table.add_row(name, *(f"{v:.0f}" for v in us.values()))
+    Console().print(table)
 
 
 @cli.command()

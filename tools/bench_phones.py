@@ -96,7 +96,7 @@ def measure(load: Load, profile_s: float = 0.0) -> Report:
         count = max(1, round(load.batch_s * RATE_HZ))
         windows = max(0, (sent["batches"] * count - WINDOW) // HOP + 1) * load.phones
         latency_ms, own_ms = listener.latencies(start_s, load)
-    bare = bare_forward_us(load.model) / HOP_S
+    bare = forward_us(load.model, FORWARD_BATCH) / HOP_S
     per_phone = cpu_s / measured_s / load.phones * 1e6
     return Report(
         phones=load.phones,
@@ -250,20 +250,32 @@ def _stage(frames: list[str]) -> str:
     return "other"
 
 
-def bare_forward_us(model: str) -> float:
-    """CPU µs a window of the model alone, batches of 64, one thread, in a process of its own."""
+def forward_us(
+    model: str, batch: int, runtime: str = "torch", precision: str = "auto", may_write_code: bool = True
+) -> float:
+    """CPU µs a window of the model alone, one thread, in a process of its own; see `bench.py window`.
+
+    NaN where the process is not to write code and the kernel cannot forbid it.
+    """
     code = (
-        "import sys, time, numpy as np; from hard.model import load_model\n"
-        "m = load_model(sys.argv[1]); w = m.card.windowing; n = int(sys.argv[2])\n"
-        "x = np.random.default_rng(0).normal(0, 0.1, (n, w.window, len(m.card.channels))).astype('f4')\n"
+        "import ctypes, sys, time, numpy as np\n"
+        "from hard.imu import CHANNELS; from hard.model import load_model\n"
+        "name, n, runtime, precision, free = sys.argv[1:]; n = int(n)\n"
+        "if free == 'False' and ctypes.CDLL(None).prctl(65, 1, 0, 0, 0):\n"  # PR_SET_MDWE
+        "    print('nan'); sys.exit()\n"  # before Linux 6.3
+        "m = load_model(name, runtime, precision); w = m.card.windowing\n"
+        "x = np.random.default_rng(0).normal(0, 0.1, (n, w.window, len(CHANNELS))).astype('f4')\n"
         "[m.predict(x) for _ in range(20)]; rounds = []\n"
         "for _ in range(5):\n"
         "    t = time.process_time(); [m.predict(x) for _ in range(40)]\n"
         "    rounds.append((time.process_time() - t) / 40 / n * 1e6)\n"
         "print(sorted(rounds)[2])"
     )
-    command = [sys.executable, "-c", code, model, str(FORWARD_BATCH)]
-    return float(subprocess.run(command, cwd=ROOT, check=True, capture_output=True).stdout)
+    command = [sys.executable, "-c", code, model, str(batch), runtime, precision, str(may_write_code)]
+    done = subprocess.run(command, cwd=ROOT, check=False, capture_output=True, text=True)
+    if done.returncode:
+        raise click.ClickException(done.stderr.strip().splitlines()[-1])
+    return float(done.stdout)
 
 
 def cpu(process: psutil.Process) -> float:

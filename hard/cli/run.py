@@ -54,9 +54,10 @@ def run(
     for_s: float | None,
 ) -> int:
     """Recognise activities until Ctrl-C. Without a broker configured, an embedded one is started."""
+    part = _part(model)
     options: dict[Key, tuple[str, Tree]] = {
         ("broker", "url"): ("--broker", broker),
-        (_part(model), "model"): ("--model", model),
+        (part, "model"): ("--model", model),
         ("sources", "enabled"): ("--source", list(sources) or None),
         ("sources", "serial", "port"): ("--port", port),
         ("sources", "webcam", "camera"): ("--camera", camera),
@@ -65,7 +66,7 @@ def run(
 
     def read() -> Settings:
         settings = load(config, options)
-        if model is None:
+        if model is None or part != "imu":
             return settings
         imu = msgspec.structs.replace(settings.imu, elsewhere_model=None)  # who names a model gets that one
         return msgspec.structs.replace(settings, imu=imu)

@@ -71,13 +71,12 @@ class SensorLoggerCodec:
             v, name = reading.values, reading.name
             if v.x is not None and v.y is not None and v.z is not None:
                 if name != before:
-                    row, before = rows.setdefault(name, []), name
+                    row, before = rows.setdefault(name.lower(), []), name
                 row += (reading.time, v.x, v.y, v.z)
             if reading.accuracy is not None:
                 android = True
-        by_name: dict[str, F64] = {}  # (n, 4); nanoseconds since 1970 lose 0.2 µs in float64
-        for name, row in rows.items():
-            by_name[name.lower()] = np.array(row, np.float64).reshape(-1, 4)
+        # nanoseconds since 1970 lose 0.2 µs in float64
+        by_name = {name: np.array(row, np.float64).reshape(-1, 4) for name, row in rows.items()}
         ios = not self._is_android(device, android or "totalacceleration" in by_name)
         if "totalacceleration" in by_name:
             by_name.pop("accelerometer", None)
