@@ -18,6 +18,7 @@ m/s² give 0.1, m/s² sent as g give 9.8."""
 class Motion(msgspec.Struct, frozen=True):
     """How much moves in each of N windows."""
 
+    up: F32  # (N, 3) mean acceleration: where up is [g]
     gravity_g: list[float]  # length of the mean acceleration
     body_g: list[float]  # rms body acceleration
     gyro_rad_s: list[float]  # rms angular velocity
@@ -45,19 +46,23 @@ class Motion(msgspec.Struct, frozen=True):
 
 def measure(x: F32) -> Motion:
     """(N, window, 9) features -> their Motion."""
-    half = x.shape[1] // 2
-    a, b = x[:, :half, 6:9].mean(axis=1), x[:, half:, 6:9].mean(axis=1)  # (N, 3) each
-    size = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
-    cosine = np.clip((a * b).sum(axis=1) / np.maximum(size, 1e-9), -1.0, 1.0)
+    windows, samples, channels = x.shape
+    halves = _mean(x.reshape(windows, 2, samples // 2, channels))[:, :, 6:9]  # (N, 2, 3)
+    sizes = np.linalg.norm(halves, axis=2)
+    dot = (halves[:, 0] * halves[:, 1]).sum(axis=1)
+    cosine = np.clip(dot / np.maximum(sizes[:, 0] * sizes[:, 1], 1e-9), -1.0, 1.0)
+    up = halves.mean(axis=1)
+    squares = _mean(np.square(x))  # (N, 9)
     return Motion(
-        gravity_g=(np.linalg.norm(a + b, axis=1) / 2).tolist(),
-        body_g=_rms(x[:, :, 0:3]),
-        gyro_rad_s=_rms(x[:, :, 3:6]),
+        up=up,
+        gravity_g=np.linalg.norm(up, axis=1).tolist(),
+        body_g=np.sqrt(squares[:, 0:3].sum(axis=1)).tolist(),
+        gyro_rad_s=np.sqrt(squares[:, 3:6].sum(axis=1)).tolist(),
         tilt_deg=np.degrees(np.arccos(cosine)).tolist(),
     )
 
 
-def _rms(x: F32) -> list[float]:
-    """Of the vectors of each window, (N, window, 3)."""
-    out: list[float] = np.sqrt(np.square(x).sum(axis=2).mean(axis=1)).tolist()
+def _mean(x: F32) -> F32:
+    """Over the last axis but one, as a product: a fifth of what `mean` takes on rows of nine."""
+    out: F32 = (np.full((1, x.shape[-2]), 1 / x.shape[-2], np.float32) @ x)[..., 0, :]
     return out

@@ -50,8 +50,7 @@ class Placement:
 
         x: (N, window, 9) features; motion: of the same windows.
         """
-        up = x[:, :, 6:9].mean(axis=1)  # (N, 3)
-        cosine = (up @ self._up / np.maximum(np.linalg.norm(up, axis=1), 1e-9)).tolist()
+        cosine = (motion.up @ self._up / np.maximum(motion.gravity_g, 1e-9)).tolist()
         return [
             self._update(self._belief(device, cosine[i]), cosine[i], motion.body_g[i], x[i])
             for i, device in enumerate(devices)
