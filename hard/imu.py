@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from hard.dsp import TICKS_PER_SAMPLE, GravityFilter, resample
+from hard.dsp import TICKS_PER_SAMPLE, GravityFilter, Ticks, resample
 from hard.stats import Counters, Drop
 from hard.stream import HopRaw, Stream
 from hard.types import F32, F64, Chunk, G, Windowing, Windows
@@ -22,6 +22,7 @@ CHANNELS: Final = (
 )
 MAX_ACC: Final = 400.0  # m/s², 40 g: the widest range of phone and board accelerometers is 32 g
 MAX_GYRO: Final = 80.0  # rad/s: the widest gyroscope range is 4,000 deg/s = 70 rad/s
+RESERVED: Final = 16_384  # rows of the tables at first: memory is taken when a row is first written to
 WORTH_IT: Final = 3  # chunks; fewer are quicker one by one
 _LIMITS = np.array([MAX_ACC] * 3 + [MAX_GYRO] * 3, np.float32)
 
@@ -37,9 +38,8 @@ class Limits(msgspec.Struct, frozen=True):
 class Imu:
     """All devices' state, and the only way from samples to windows: live, offline and in training.
 
-    Raw samples wait in a small buffer per device until a hop (64 samples on the model's grid) is complete;
-    filter state and the last hops are rows of two tables, so that a batch is a gather, a product, a scatter.
-    Owner: one thread.
+    Raw samples wait until a hop (64 samples on the model's grid) is complete. They, the filter's state and the
+    last hops are rows of tables, so that a batch is a gather, a product, a scatter. Owner: one thread.
     """
 
     def __init__(self, windowing: Windowing, limits: Limits, counters: Counters) -> None:
@@ -52,9 +52,12 @@ class Imu:
         self._streams: dict[str, Stream] = {}
         self._clock = TICKS_PER_SAMPLE * windowing.rate_hz  # ticks a second
         self._max_gap = limits.max_gap_s * self._clock
-        self._free: list[int] = []
-        self._z: F64 = np.zeros((0, self._filter.states, 3))
-        self._history: F32 = np.zeros((0, windowing.window - windowing.hop, 9), np.float32)
+        self._free: list[int] = []  # rows of devices that were forgotten
+        self._used = 0  # rows that ever were somebody's
+        rows, past = min(RESERVED, limits.max_devices), windowing.window - windowing.hop
+        self._z: F64 = np.zeros((rows, self._filter.states, 3))
+        self._history: F32 = np.zeros((rows, past, 9), np.float32)
+        self._raw = _raw_tables(rows, windowing.hop)
         self._due: list[HopRaw] = []
 
     def __len__(self) -> int:
@@ -210,24 +213,31 @@ class Imu:
     def _admit(self, device: str) -> Stream | None:
         if len(self._streams) >= self._limits.max_devices:
             return None
-        if not self._free:
-            rows = len(self._z)
-            grown = max(8, rows * 3 // 2)
-            self._free = list(range(grown - 1, rows - 1, -1))
-            self._z = np.concatenate([self._z, np.zeros((grown - rows, *self._z.shape[1:]))])
-            blank = np.zeros((grown - rows, *self._history.shape[1:]), np.float32)
-            self._history = np.concatenate([self._history, blank])
-        w = self.windowing
+        row = self._row()
         stream = Stream(
-            device,
-            self._free.pop(),
-            w.hop,
-            self._clock,
-            self._limits.max_gap_s,
-            self._counters,
-        )
+            device, row, self.windowing.hop, self._clock, self._limits.max_gap_s, self._counters,
+            *(table[row] for table in self._raw),
+        )  # fmt: skip
         self._streams[device] = stream
         return stream
+
+    def _row(self) -> int:
+        """A row of the tables that is nobody's."""
+        if self._free:
+            return self._free.pop()
+        rows = len(self._z)
+        if self._used == rows:
+            self._z = np.concatenate([self._z, np.zeros_like(self._z)])
+            self._history = np.concatenate([self._history, np.zeros_like(self._history)])
+            self._raw = _raw_tables(2 * rows, self.windowing.hop)  # who has a row of the old ones keeps it
+        self._used += 1
+        return self._used - 1
+
+
+def _raw_tables(rows: int, hop: int) -> tuple[Ticks, F32]:
+    """Room for the raw samples of one hop and a half of each device."""
+    room = hop * 3 // 2
+    return np.zeros((rows, room), np.int32), np.zeros((rows, room, 6), np.float32)
 
 
 def _turns(due: list[HopRaw]) -> list[NDArray[np.intp]]:

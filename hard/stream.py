@@ -68,8 +68,17 @@ class Stream:
     )  # fmt: skip
 
     def __init__(
-        self, device: str, row: int, hop: int, ticks_per_s: float, max_gap_s: float, counters: Counters
+        self,
+        device: str,
+        row: int,
+        hop: int,
+        ticks_per_s: float,
+        max_gap_s: float,
+        counters: Counters,
+        ticks: Ticks,
+        samples: F32,
     ) -> None:
+        """`ticks` (n,) and `samples` (n, 6) are room for what waits; `row` is its owner's business."""
         self.device = device
         self.row = row
         self.gaps = 0
@@ -78,8 +87,8 @@ class Stream:
         self._hop = hop
         self._max_gap = max_gap_s * ticks_per_s
         self._counters = counters
-        self._ticks: Ticks = np.empty(hop * 3 // 2, np.int32)  # relative to the current hop's start
-        self._samples: F32 = np.empty((hop * 3 // 2, 6), np.float32)
+        self._ticks = ticks  # relative to the current hop's start
+        self._samples = samples
         self._fill = 0  # 0: the next sample starts a segment
         self._origin = 0.0  # device seconds
         self._index = 0  # hops cut in this segment
