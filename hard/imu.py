@@ -38,8 +38,8 @@ class Limits(msgspec.Struct, frozen=True):
 class Imu:
     """All devices' state, and the only way from samples to windows: live, offline and in training.
 
-    Raw samples wait until a hop (64 samples on the model's grid) is complete. They, the filter's state and the
-    last hops are rows of tables, so that a batch is a gather, a product, a scatter. Owner: one thread.
+    Raw samples wait until a hop (64 samples on the model's grid) is complete. They, the filter's state and
+    the last hops are rows of tables, so that a batch is a gather, a product, a scatter. Owner: one thread.
     """
 
     def __init__(self, windowing: Windowing, limits: Limits, counters: Counters) -> None:
