@@ -156,8 +156,18 @@ def video_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def screen() -> Iterator[str]:
     """A display of its own, such as ":99"."""
+    yield from start_screen("-noreset")
+
+
+@pytest.fixture
+def fickle_screen() -> Iterator[str]:
+    """One that ends when its last client leaves, as that of xinit does."""
+    yield from start_screen("-terminate")
+
+
+def start_screen(option: str) -> Iterator[str]:
     read, write = os.pipe()
-    command = ["Xvfb", "-displayfd", str(write), "-screen", "0", "1280x800x24", "-nolisten", "tcp"]
+    command = ["Xvfb", "-displayfd", str(write), "-screen", "0", "1280x800x24", "-nolisten", "tcp", option]
     process = subprocess.Popen(command, pass_fds=[write], stderr=subprocess.DEVNULL)
     os.close(write)
     with os.fdopen(read) as pipe:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -38,10 +40,16 @@ def walk(tmp_path: Path) -> Path:
 class Window:
     """The daemon's window, as somebody at the screen has it."""
 
-    def __init__(self, screen: str, name: str) -> None:
+    def __init__(self, screen: str, name: str, process: subprocess.Popen[str]) -> None:
         self._env = {"DISPLAY": screen, "PATH": "/usr/bin:/bin:/usr/local/bin"}
         self._screen = screen
-        found = wait_for(lambda: self._ask("xdotool", "search", "--name", name), START_S, "the window")
+        by_s = time.monotonic() + START_S
+        found = ""
+        while not found and process.poll() is None and time.monotonic() < by_s:
+            found = self._ask("xdotool", "search", "--name", name)
+        if not found:
+            process.send_signal(signal.SIGABRT)  # where it stands: PYTHONFAULTHANDLER
+            pytest.fail(f"no window within {START_S:g} s: {process.communicate(timeout=20)[1]}")
         self._window = found.split()[0]
         self._ask("xdotool", "windowfocus", "--sync", self._window)
 
@@ -78,8 +86,9 @@ def newest(seen: Subscriber, device: str) -> str:
 def run_window(hard: Hard, screen: str, port: int) -> Iterator[Callable[..., subprocess.Popen[str]]]:
     def run(*arguments: str, **env: str) -> subprocess.Popen[str]:
         process = hard.start(
-            "run", "--source", "webcam", *arguments, DISPLAY=screen, HARD__EMBEDDED__PORT=str(port), **env
-        )
+            "run", "--source", "webcam", *arguments, DISPLAY=screen, HARD__EMBEDDED__PORT=str(port),
+            PYTHONFAULTHANDLER="1", **env,
+        )  # fmt: skip
         wait_for(lambda: listening(port) or process.poll() is not None, START_S, "the embedded broker")
         return process
 
@@ -98,7 +107,7 @@ def test_the_window_shows_labels_takes_keys_and_is_filmed(
     )  # fmt: skip
     seen = Subscriber(port, "hard/+/activity")
     try:
-        window = Window(screen, "round")
+        window = Window(screen, "round", process)
         label = wait_for(lambda: seen.labels("round"), START_S, "a label")[-1]
         assert label["model"]["name"] == "random-lrcn"
         assert label["rate_hz"] == pytest.approx(25, abs=3)
@@ -134,7 +143,7 @@ def test_a_person_the_model_has_not_seen_is_labelled_right_on_the_screen(
 ) -> None:
     clip = data / f"weizmann/{activity}/{activity}_s07.avi"
     process = run_window("--camera", str(clip), "--loop", "--overlay")
-    window = Window(screen, clip.stem)
+    window = Window(screen, clip.stem, process)
     wait_for(lambda: reads(window.look(), activity), START_S, f"{activity} on the screen")
     assert not reads(window.look(), "boxing")
     window.press("Escape")
@@ -145,13 +154,23 @@ def test_a_person_the_model_has_not_seen_is_labelled_right_on_the_screen(
 @pytest.mark.xvfb
 def test_a_window_that_is_shut_ends_the_show(screen: str) -> None:
     """Where somebody clicks its cross, OpenCV has no window any more, and says so by an exception."""
-    code = """
+    show_and_shut(screen, "")
+
+
+@pytest.mark.xvfb
+def test_a_screen_without_other_clients_stays_until_the_window_is_there(fickle_screen: str) -> None:
+    show_and_shut(fickle_screen, "display.need_window()")
+
+
+def show_and_shut(screen: str, first: str) -> None:
+    code = f"""
 import cv2, pathlib, threading
 from hard.handoff import Board, Latest
-from hard.sinks.display import Display
+from hard.sinks import display
 end = threading.Event()
-display = Display("cam", Latest(), Board(), window=True, record=None, folder=pathlib.Path())
-display.run(end.is_set, cv2.destroyAllWindows, end.set)
+{first}
+show = display.Display("cam", Latest(), Board(), window=True, record=None, folder=pathlib.Path())
+show.run(end.is_set, cv2.destroyAllWindows, end.set)
 print("ended")
 """
     done = subprocess.run(

@@ -162,8 +162,5 @@ def _x11_answers() -> bool:
         return False
     x11.XOpenDisplay.restype = ctypes.c_void_p
     x11.XOpenDisplay.argtypes = [ctypes.c_char_p]
-    x11.XCloseDisplay.argtypes = [ctypes.c_void_p]
-    screen = x11.XOpenDisplay(None)
-    if screen:
-        x11.XCloseDisplay(screen)
-    return bool(screen)
+    return bool(x11.XOpenDisplay(None))  # stays open: a server without a window manager (xinit, Xvfb) resets
+    # or ends when its last client leaves, and Qt, which comes next, would end this process
