@@ -133,10 +133,10 @@ class EngineSettings(Section, frozen=True):
 class SmoothingSettings(Section, frozen=True):
     """Tuned on predictions for HAPT's training people by models that did not see them; see smoothing.py."""
 
-    time_constant_s: Annotated[float, Meta(gt=0.0, le=60.0)] = 0.7
+    time_constant_s: Annotated[float, Meta(gt=0.0, le=60.0)] = 0.5
     settle_s: Annotated[float, Meta(ge=0.0, le=60.0)] = 3.0
     still_time_constant_s: Annotated[float, Meta(gt=0.0, le=600.0)] = 5.0
-    hysteresis: Annotated[float, Meta(ge=1.0)] = 18.0
+    hysteresis: Annotated[float, Meta(ge=1.0)] = 22.0
     min_hold_s: Annotated[float, Meta(ge=0.0, le=600.0)] = 2.0
     min_confidence: Annotated[float, Meta(ge=0.0, lt=1.0)] = 0.35
     restart_s: Seconds = 10.0

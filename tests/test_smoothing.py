@@ -153,7 +153,7 @@ def test_windows_that_are_unknown_by_themselves_keep_their_reason() -> None:
     walk = series([sure("walking")] * 3)
     slow = [prediction(3.84 + i * HOP_S, sure("walking"), reason=f"rate {i}") for i in range(4)]
     said = run(walk + slow)
-    assert [s.activity for s in said] == ["walking"] * 4 + ["unknown"] * 3  # one alone settles nothing
+    assert [s.activity for s in said] == ["walking"] * 3 + ["unknown"] * 4
     assert said[-1].reason == "rate 3"
 
 
