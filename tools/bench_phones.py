@@ -257,21 +257,8 @@ def forward_us(
 
     NaN where the process is not to write code and the kernel cannot forbid it.
     """
-    code = (
-        "import ctypes, sys, time, numpy as np\n"
-        "from hard.imu import CHANNELS; from hard.model import load_model\n"
-        "name, n, runtime, precision, free = sys.argv[1:]; n = int(n)\n"
-        "if free == 'False' and ctypes.CDLL(None).prctl(65, 1, 0, 0, 0):\n"  # PR_SET_MDWE
-        "    print('nan'); sys.exit()\n"  # before Linux 6.3
-        "m = load_model(name, runtime, precision); w = m.card.windowing\n"
-        "x = np.random.default_rng(0).normal(0, 0.1, (n, w.window, len(CHANNELS))).astype('f4')\n"
-        "[m.predict(x) for _ in range(20)]; rounds = []\n"
-        "for _ in range(5):\n"
-        "    t = time.process_time(); [m.predict(x) for _ in range(40)]\n"
-        "    rounds.append((time.process_time() - t) / 40 / n * 1e6)\n"
-        "print(sorted(rounds)[2])"
-    )
-    command = [sys.executable, "-c", code, model, str(batch), runtime, precision, str(may_write_code)]
+    command = [sys.executable, "tools/bare_forward.py", model, str(batch), runtime, precision]
+    command += [] if may_write_code else ["--no-code"]
     done = subprocess.run(command, cwd=ROOT, check=False, capture_output=True, text=True)
     if done.returncode:
         raise click.ClickException(done.stderr.strip().splitlines()[-1])

@@ -16,6 +16,9 @@ class Lstm(nn.Module):
     """Windows (N, T, channels) -> logits (N, labels).
 
     channels: 9, body acc [g], gyro [rad/s] and total acc [g]; 6 without the gyroscope, in the same order.
+    Twice the steps, in two layers of LSTM, took twice the time and were no better: 98.81 against 98.70 % of
+    the official windows of people left out, 98.74 and 98.73 % of windows anywhere, 98.73 and 98.68 % of
+    streams that have just started (tools/train_sensor.py --folds 5).
     """
 
     mean: Tensor
@@ -26,6 +29,7 @@ class Lstm(nn.Module):
     def __init__(
         self, labels: int, channels: int = 9, width: int = 64, hidden: int = 64, dropout: float = 0.3
     ) -> None:
+        """`width` of the second convolution; the first has half of it."""
         super().__init__()
         expanded = 2 * channels - 3  # and all but total acceleration companded
         statistics = channels + 3  # log standard deviation of the channels, and the direction of gravity
@@ -34,9 +38,9 @@ class Lstm(nn.Module):
         self.register_buffer("std", torch.ones(expanded))
         self.register_buffer("statistics_mean", torch.zeros(statistics))
         self.register_buffer("statistics_std", torch.ones(statistics))
-        self.conv1 = nn.Conv1d(expanded, width, 8, stride=2, padding=3)
-        self.conv2 = nn.Conv1d(width, width, 5, padding=2)
-        self.lstm = nn.LSTM(width, hidden, num_layers=2, batch_first=True)
+        self.conv1 = nn.Conv1d(expanded, width // 2, 8, stride=4, padding=2)
+        self.conv2 = nn.Conv1d(width // 2, width, 5, padding=2)
+        self.lstm = nn.LSTM(width, hidden, batch_first=True)
         self.dropout = nn.Dropout(dropout)
         self.head = nn.Linear(2 * hidden + statistics, labels)
 
@@ -48,9 +52,9 @@ class Lstm(nn.Module):
         """What the LSTM makes of the window, its mean and its maximum over time, and the statistics."""
         y = ((self.expand(x) - self.mean) / self.std).transpose(1, 2)  # (N, expanded, T)
         y = y.to(self.conv1.weight.dtype)  # see engine.precision
-        y = F.relu(self.conv2(F.relu(self.conv1(y))))  # (N, width, T/2)
-        y = torch.maximum(y[:, :, 0::2], y[:, :, 1::2]).transpose(1, 2)  # (N, T/4, width)
-        y = self.lstm(y)[0].to(x.dtype)  # (N, T/4, hidden)
+        y = F.relu(self.conv2(F.relu(self.conv1(y))))  # (N, width, T/4)
+        y = torch.maximum(y[:, :, 0::2], y[:, :, 1::2]).transpose(1, 2)  # (N, T/8, width)
+        y = self.lstm(y)[0].to(x.dtype)  # (N, T/8, hidden)
         s = (self.statistics(x) - self.statistics_mean) / self.statistics_std
         return torch.cat([y.mean(dim=1), y.amax(dim=1), s], dim=1)
 

@@ -13,6 +13,9 @@ SITTING: Final = 3
 STANDING: Final = 4
 OCTAVES: Final = 6
 CLAMP: Final = 4.0  # standard deviations; laying is many more away
+ASKED: Final = (
+    0.1  # share that the LSTM gives the two, from which on sway is asked: it costs as much as the LSTM
+)
 
 
 class PostureLstm(Lstm):
@@ -32,6 +35,7 @@ class PostureLstm(Lstm):
         super().__init__(labels, channels, width, hidden, dropout)
         numbers = sway_numbers(channels)
         self.clamp = CLAMP
+        self.asked = ASKED
         self.register_buffer("sway_mean", torch.zeros(numbers))
         self.register_buffer("sway_std", torch.ones(numbers))
         with torch.random.fork_rng():  # the LSTM is trained as if it were alone, to the last bit
@@ -41,7 +45,14 @@ class PostureLstm(Lstm):
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.of_lstm(x)
-        odds = y[:, 4:5] - y[:, 3:4] + self.of_sway(x)  # (N, 1) of standing
+        odds = y[:, 4:5] - y[:, 3:4]  # (N, 1) of standing
+        asked = torch.softmax(y, dim=1)[:, 3:5].sum(dim=1) > self.asked
+        if torch.jit.is_scripting():  # type: ignore[attr-defined]
+            rows = asked.nonzero()[:, 0]  # the same, but the others are not computed
+            if rows.numel() > 0:
+                odds = odds.index_add(0, rows, self.of_sway(x[rows]))
+        else:
+            odds = torch.where(asked[:, None], odds + self.of_sway(x), odds)
         upright = torch.logsumexp(y[:, 3:5], dim=1, keepdim=True)  # of which sway knows nothing
         split = [upright + F.logsigmoid(-odds), upright + F.logsigmoid(odds)]
         return torch.cat([y[:, :3], split[0], split[1], y[:, 5:]], dim=1)
