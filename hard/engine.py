@@ -115,12 +115,13 @@ class Engine:
 
     def tick(self, messages: Iterable[Message], now_s: float) -> None:
         """Take messages, recognise every window that is due, and hand the labels to the sinks."""
-        taken = 0
+        taken = samples = 0
         chunks: list[Chunk] = []
         for message in messages:
             taken += 1
-            self._take(message, chunks)
+            samples += self._take(message, chunks)
         self._counters.add("messages", taken)
+        self._counters.add("samples", samples)
         self._recognizer.feed(chunks)
         predictions = self._recognizer.step(now_s - self._max_age_s)
         if not predictions:
@@ -145,28 +146,30 @@ class Engine:
                 sink.forget(gone)
             log.info("forgot %d silent device(s): %s", len(gone), ", ".join(gone[:5]))
 
-    def _take(self, message: Message, chunks: list[Chunk]) -> None:
-        """Append what is in a message to `chunks`."""
+    def _take(self, message: Message, chunks: list[Chunk]) -> int:
+        """Append what is in a message to `chunks`; returns how many samples that was."""
         codec = self.router.codec(message.topic)
         if codec is None:
             self._counters.add(Drop.BAD_DEVICE)
-            return
+            return 0
         try:
             decoded = codec.decode(message)
         except PayloadError as e:
             self._counters.add(Drop.BAD_PAYLOAD)
             self._complaints.warning(message.topic, f"bad payload on {message.topic!r}: {e}")
-            return
+            return 0
+        samples = 0
         for item in decoded:
             if item.device not in self._names and not self._new_name(item.device):
                 self._counters.add(Drop.BAD_DEVICE)
                 self._complaints.warning("name", f"bad device name in topic {message.topic!r}")
                 continue
-            self._counters.add("samples", len(item.t))
+            samples += len(item.t)
             if isinstance(item, Readings):
                 chunks += self._aligner.push(item)
             else:
                 chunks.append(item)
+        return samples
 
     def _new_name(self, device: str) -> bool:
         """Whether a name not seen before is good; the good ones are remembered."""

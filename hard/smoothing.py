@@ -21,6 +21,7 @@ from hard.types import UNKNOWN, Prediction
 
 STILL_G: Final = 0.1  # sitting, standing and lying stay below in 95 % of windows; every change between them
 # has a window above 0.24, all walking windows are above 0.18 (HAPT's training people)
+LOG_FLOOR: Final = math.log(FLOOR)
 LOW_CONFIDENCE: Final = "low confidence"
 
 
@@ -57,28 +58,35 @@ class Smoother:
 
         A window that is `unknown` by itself says so with certainty, and nothing about the activities.
         """
-        names = [*p.probabilities, UNKNOWN]
         known = p.reason is None or p.passing
-        shares = [*p.probabilities.values(), 0.0] if known else [0.0] * len(p.probabilities) + [1.0]
-        logs = [math.log(max(share, FLOOR)) for share in shares]
+        if known:
+            logs = [math.log(share) if share > FLOOR else LOG_FLOOR for share in p.probabilities.values()]
+            logs.append(LOG_FLOOR)
+        else:
+            logs = [LOG_FLOOR] * len(p.probabilities) + [0.0]
         state = self._states.get(p.device)
         restarted = (
-            state is None or state.names != names or not 0 < p.t_end - state.t_end <= self._settings.restart_s
+            state is None
+            or not 0 < p.t_end - state.t_end <= self._settings.restart_s
+            or [*p.probabilities, UNKNOWN] != state.names
         )
         if state is None or restarted:
+            names = [*p.probabilities, UNKNOWN]
             state = self._states[p.device] = _State(names, p.t_end, logs, moved_t=p.t_end)
         else:
             self._average(state, logs, p)
-        state.why = state.why if known else p.reason
-        weights = [math.exp(value) for value in state.logs]
-        total = sum(weights) - FLOOR  # of `unknown`, which no known window speaks for
-        best = max(range(len(names)), key=weights.__getitem__)
-        if weights[best] / total >= self._settings.min_confidence:
+        if not known:
+            state.why = p.reason
+        top = max(state.logs)
+        best = state.logs.index(top)
+        total = sum(map(math.exp, state.logs)) - FLOOR  # of `unknown`, which no known window speaks for
+        if math.exp(top) / total >= self._settings.min_confidence:
             state.clear_t = p.t_end
-        self._move(state, names, best)
+        self._move(state, best)
         if state.activity != UNKNOWN:
-            return Steady(state.activity, weights[names.index(state.activity)] / total, None, restarted)
-        reason = state.why if names[best] == UNKNOWN else LOW_CONFIDENCE
+            share = math.exp(state.logs[state.names.index(state.activity)])
+            return Steady(state.activity, share / total, None, restarted)
+        reason = state.why if state.names[best] == UNKNOWN else LOW_CONFIDENCE
         return Steady(UNKNOWN, 0.0, reason, restarted)
 
     def use(self, settings: SmoothingSettings) -> None:
@@ -99,10 +107,11 @@ class Smoother:
         state.logs = [keep * a + (1 - keep) * b for a, b in zip(state.logs, logs, strict=True)]
         state.t_end = p.t_end
 
-    def _move(self, state: _State, names: list[str], best: int) -> None:
+    def _move(self, state: _State, best: int) -> None:
         """Let the most likely activity replace the current one, or `unknown` where none is clear for long."""
         if state.t_end - state.since_t < self._settings.min_hold_s:
             return
+        names = state.names
         lead = state.logs[best] - state.logs[names.index(state.activity)]
         if state.clear_t == state.t_end:
             begins = state.since_t == -math.inf

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import struct
 from collections.abc import Sequence
@@ -26,7 +27,6 @@ MAX_RATE_HZ: Final = 1000.0
 MAX_TIME_S: Final = 1e11  # seconds; beyond this it is milli- or nanoseconds
 
 _ROW = np.dtype(("<f4", 6))
-_INDEX = np.arange(MAX_COUNT, dtype=np.float64)
 
 
 class Twin(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -124,7 +124,15 @@ def _uniform(first: float, rate: float, count: int) -> F64:
         raise PayloadError(f"rate {rate:g} Hz; expected {MIN_RATE_HZ:g}-{MAX_RATE_HZ:g}")
     if not abs(first) <= MAX_TIME_S:
         raise PayloadError(f"first timestamp {first:g}; expected seconds")
-    return first + _INDEX[:count] / rate
+    return first + _offsets(rate, count)
+
+
+@functools.lru_cache(maxsize=64)  # few rates and counts are in use
+def _offsets(rate: float, count: int) -> F64:
+    """Seconds since the first sample, (count,)."""
+    offsets: F64 = np.arange(count) / rate
+    offsets.flags.writeable = False
+    return offsets
 
 
 def _check_times(t: F64) -> None:

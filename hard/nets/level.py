@@ -20,20 +20,19 @@ def turned(angle: Tensor) -> Tensor:
     half = angle / 2
     q = torch.cat([torch.ones_like(half[:, :1]), half], dim=1)
     q = q / q.square().sum(dim=1, keepdim=True).sqrt()
+    n, samples = q.shape[0], q.shape[2]
+    product = torch.tensor(  # of two quaternions: each component from the 16 products of components
+        [
+            [1, 0, 0, 0, 0, -1, 0, 0, 0, 0, -1, 0, 0, 0, 0, -1],
+            [0, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0, 1, 0, 0, -1, 0],
+            [0, 0, 1, 0, 0, 0, 0, -1, 1, 0, 0, 0, 0, 1, 0, 0],
+            [0, 0, 0, 1, 0, 0, 1, 0, 0, -1, 0, 0, 1, 0, 0, 0],
+        ]
+    ).to(q.dtype)
     step = 1
-    while step < q.shape[2]:
-        a, b = q[:, :, :-step], q[:, :, step:]
-        (aw, ax, ay, az), (bw, bx, by, bz) = a.unbind(1), b.unbind(1)
-        product = torch.stack(
-            [
-                aw * bw - ax * bx - ay * by - az * bz,
-                aw * bx + ax * bw + ay * bz - az * by,
-                aw * by - ax * bz + ay * bw + az * bx,
-                aw * bz + ax * by - ay * bx + az * bw,
-            ],
-            dim=1,
-        )
-        q = torch.cat([q[:, :, :step], product], dim=2)
+    while step < samples:
+        pairs = q[:, :, None, :-step] * q[:, None, :, step:]  # (N, 4, 4, T - step)
+        q = torch.cat([q[:, :, :step], product @ pairs.view(n, 16, samples - step)], dim=2)
         step *= 2
     return q
 
@@ -79,41 +78,45 @@ def sway(x: Tensor, acc: Tensor, gyro: Tensor, up: Tensor) -> Tensor:
     and turning motion go together. Without signs: a negated acceleration gives the same.
     """
     raw = x[:, :, 3:].transpose(1, 2)
-    moved, turning = split(acc, up), split(gyro, up)
     felt = split(raw, F.normalize(raw.mean(dim=2, keepdim=True), dim=1))
-    a, w, f = octaves(moved), octaves(turning), octaves(felt)
-    out = sizes(a) + sizes(w) + sizes(f)
+    signals = split(acc, up) + split(gyro, up) + felt  # each (N, 1 + 3, T)
+    motion = octaves(torch.cat(signals, dim=1)).view(x.shape[0], 6, 3, 4, -1)  # (N, 6, 3, 4, n)
+    a, w = motion[:, :, 0], motion[:, :, 1]
+    out = [sizes(motion)]
     out += [together(a[:, :, 1:], w[:, :, 1:]), together(a[:, :, :1], a[:, :, 1:])]
     out += [together(w[:, :, :1], w[:, :, 1:])]
     out.append(torch.log(x[:, :, :3].mean(dim=1).norm(p=2, dim=1, keepdim=True) + 1e-3))
     return torch.cat(out, dim=1)
 
 
-def octaves(parts: tuple[Tensor, Tensor]) -> Tensor:
-    """Vertical and level motion -> (N, 6 octaves, 1 + 3, samples that every octave has)."""
-    slow = torch.cat([parts[0], parts[1]], dim=1)  # (N, 4, T)
+def octaves(slow: Tensor) -> Tensor:
+    """(N, C, T) -> (N, 6 octaves, C, samples that every octave has)."""
     kept = slow.shape[2] - 31
     out = []
     for step in (1, 2, 4, 8, 16):
         before, after = slow[:, :, :-step], slow[:, :, step:]
-        out.append((after - before)[:, :, -kept:] / 2)
-        slow = (after + before) / 2
+        out.append((after - before)[:, :, -kept:])
+        slow = after + before
     out.append(slow - slow.mean(dim=2, keepdim=True))
-    return torch.stack(out, dim=1)
+    halves = torch.tensor([2.0, 4.0, 8.0, 16.0, 32.0, 32.0]).view(6, 1, 1)
+    return torch.stack(out, dim=1) / halves
 
 
-def sizes(motion: Tensor) -> list[Tensor]:
-    """Of (N, 6, 4, n): log rms vertical and level, and 0-1 how far the level part keeps to one direction."""
-    power = motion.square().mean(dim=3)
-    level = motion[:, :, 1:]
-    covariance = level @ level.transpose(2, 3) / level.shape[3]
-    trace = power[:, :, 1:].sum(dim=2)
-    narrow = 2 * covariance.square().sum(dim=(2, 3)) / (trace * trace + 1e-20) - 1
-    return [
-        torch.log(power[:, :, 0].sqrt() + 1e-4),
+def sizes(motion: Tensor) -> Tensor:
+    """Of (N, 6, k, 1 + 3, n), for each of k signals and the octaves: log rms vertical and level, and 0-1 how
+    far the level part keeps to one direction; (N, k * 3 * 6).
+    """
+    power = motion.square().mean(dim=4)
+    level = motion[:, :, :, 1:]
+    covariance = level @ level.transpose(3, 4) / level.shape[4]
+    trace = power[:, :, :, 1:].sum(dim=3)
+    narrow = 2 * covariance.square().sum(dim=(3, 4)) / (trace * trace + 1e-20) - 1
+    numbers = [
+        torch.log(power[:, :, :, 0].sqrt() + 1e-4),
         torch.log(trace.sqrt() + 1e-4),
         narrow.clamp(0.0, 1.0).sqrt(),
     ]
+    return torch.stack(numbers, dim=1).permute(0, 3, 1, 2).flatten(1)
 
 
 def together(a: Tensor, b: Tensor) -> Tensor:
