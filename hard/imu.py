@@ -76,22 +76,22 @@ class Imu:
 
     def push_many(self, chunks: Sequence[Chunk]) -> None:
         """`push` of each; those that simply go on where their device stands are checked in one go."""
-        if len(chunks) < WORTH_IT:
+        while len(chunks) >= WORTH_IT:
+            together: dict[str, tuple[Stream, Chunk]] = {}
+            later: list[Chunk] = []  # the order of a device's samples matters
             for chunk in chunks:
-                self.push(chunk)
-            return
-        together: dict[str, tuple[Stream, Chunk]] = {}
+                stream = self._streams.get(chunk.device)
+                if chunk.device in together:
+                    later.append(chunk)
+                elif stream is not None and stream.room_for(len(chunk.t)):
+                    together[chunk.device] = (stream, chunk)
+                else:
+                    self.push(chunk)
+            if together:
+                self._push_together(list(together.values()))
+            chunks = later
         for chunk in chunks:
-            stream = self._streams.get(chunk.device)
-            before = together.pop(chunk.device, None)
-            if before:  # the order of a device's samples matters
-                self.push(before[1])
-            elif stream is not None and stream.room_for(len(chunk.t)):
-                together[chunk.device] = (stream, chunk)
-                continue
             self.push(chunk)
-        if together:
-            self._push_together(list(together.values()))
 
     def _push_together(self, pairs: list[tuple[Stream, Chunk]]) -> None:
         """`push` of chunks of different devices, none of them the first of its segment."""
