@@ -106,7 +106,7 @@ RESIDUAL_BILSTM = msgspec.structs.replace(
     LSTM_WAIST,
     build=ResidualBiLstm,
     temperature=1.0,
-    epochs=24,
+    epochs=56,
     lr=3e-3,
     weight_decay=5e-3,
     clip=15.0,
