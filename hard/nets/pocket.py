@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hard.nets.level import SWAY, SWAY_SIGNALS, length, split, still_frame, sway
+from hard.nets.lstm import asinh
 
 MOVING: Final = 4  # labels: the gaits come first
 STILL: Final = 3
@@ -150,10 +151,7 @@ class LstmPocket(nn.Module):
         deviation = (linear - linear.mean(dim=2, keepdim=True)).square().mean(dim=2).sqrt()
         gv, gh = split(gyro - gyro.mean(dim=2, keepdim=True), up)
         turning = torch.cat([gv.abs(), length(gh)], dim=1)
-        z = linear / self.compand_scale
-        companded = (
-            torch.sign(z) * torch.log(z.abs() + torch.sqrt(z * z + 1.0)) / 2
-        )  # asinh, at half the cost
+        companded = asinh(linear / self.compand_scale) / 2
         channels = torch.cat([linear, companded, turning], dim=1)
         strongly = F.relu(torch.log(shaken / self.strong + 1e-6))
         sizes = torch.cat([torch.log(deviation + 1e-2), strongly], dim=1)

@@ -162,5 +162,6 @@ def _x11_answers() -> bool:
         return False
     x11.XOpenDisplay.restype = ctypes.c_void_p
     x11.XOpenDisplay.argtypes = [ctypes.c_char_p]
-    return bool(x11.XOpenDisplay(None))  # stays open: a server without a window manager (xinit, Xvfb) resets
-    # or ends when its last client leaves, and Qt, which comes next, would end this process
+    # The connection stays open: a server without other clients (xinit, Xvfb) resets or ends when its last one
+    # leaves, and Qt, which comes next, would end this process.
+    return bool(x11.XOpenDisplay(None))
