@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from hard.card import read_card
 from hard.datasets import CHECKOUT
-from hard.datasets.hapt import LABELS
+from hard.datasets.hapt import LABELS, Official
 from hard.imu import CHANNELS
 from hard.model import load_model
 from hard.nets.lstm import Lstm
@@ -103,9 +103,12 @@ def test_scores_of_a_small_example() -> None:
     y = np.array([0, 0, 0, 1, 2, 3, 4, 5])
     predicted = np.eye(6, dtype=np.float32)[[0, 0, 1, 1, 2, 3, 4, 4]]
     certain = np.array([True, True, True, True, False, False, False, False])
-    result = score("m", y, predicted, certain)
+    nowhere = np.zeros(8, np.int64)
+    official = Official(nowhere, nowhere, y, nowhere, certain)
+    result = score("m", official, predicted, steady=np.array([0, 0, 0, 0, 2, 3, -1, 4]))
     assert result.accuracy == 6 / 8
     assert (result.n, result.n_count_matched, result.accuracy_count_matched) == (8, 4, 3 / 4)
+    assert (result.accuracy_steady, result.accuracy_steady_count_matched) == (5 / 8, 3 / 4)
     assert result.confusion[0] == [2, 1, 0, 0, 0, 0]
     walking, laying = result.per_class["walking"], result.per_class["laying"]
     assert (walking.precision, walking.recall, walking.n) == (1.0, 2 / 3, 3)

@@ -14,8 +14,16 @@ from hypothesis import strategies as st
 from rich.progress import Progress
 
 from hard.datasets import data_dir, features
-from hard.datasets.hapt import LABELS, TEST_USERS, official_windows, read_sessions
+from hard.datasets.hapt import (
+    LABELS,
+    TEST_USERS,
+    Official,
+    official_windows,
+    read_official,
+    read_sessions,
+)
 from hard.imu import Imu, Limits
+from hard.model import load_model
 from hard.nets.acc import LstmAcc
 from hard.nets.lstm import Lstm
 from hard.nets.posture import PostureLstm
@@ -24,6 +32,7 @@ from hard.stats import Counters
 from hard.types import F32, Chunk, HardError, Windowing
 from tools.pool import KINDS, Pool, read_pool
 from tools.presets import PRESETS, Preset
+from tools.stretches import steady_at_ends
 from tools.train_sensor import augment, fit_temperature, logits, train
 
 W = Windowing()
@@ -106,6 +115,23 @@ def test_official_test_windows_are_complete_and_in_published_order(data: Path) -
     up = x[:, :, 6].mean(axis=1)  # g along the axis that points up at the waist
     assert (up[official.y == LABELS.index("standing")] > 0.8).all()
     assert (np.abs(up[official.y == LABELS.index("laying")]) < 0.7).all()
+
+
+@pytest.mark.data
+def test_steady_labels_of_stretches_know_nothing_of_what_was_before(data: Path) -> None:
+    model = load_model("lstm-waist")
+    every = read_official(data, "train")
+    some = np.isin(every.exp, np.unique(every.exp)[:3])
+    official = Official(**{name: getattr(every, name)[some] for name in Official.__struct_fields__})
+    said = steady_at_ends(model, data, official)
+    assert (said == official.y).mean() > 0.9
+    laying = official.y == LABELS.index("laying")
+    alone = Official(**{name: getattr(official, name)[laying] for name in Official.__struct_fields__})
+    np.testing.assert_array_equal(steady_at_ends(model, data, alone), said[laying])
+    raw = model.predict(official_windows(data, "train", W)[0][some]).argmax(axis=1)
+    first = np.flatnonzero(np.diff(official.y, prepend=-1))  # of a stretch: no earlier window speaks for it
+    aligned = [i for i in first if said[i] >= 0]
+    assert (said[aligned] == raw[aligned]).mean() > 0.9
 
 
 @pytest.mark.data

@@ -15,12 +15,13 @@ from rich.console import Console
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # `python tools/x.py` and `python -m tools.x`
 
 from hard.datasets import data_dir
-from hard.datasets.hapt import LABELS, official_windows
+from hard.datasets.hapt import LABELS, Official, official_windows
 from hard.model import Model, Precision, load_model
 from hard.types import F32, HardError
 from tools import carried, elsewhere, evaluate_sets, own, report, stream, unknown, video_score, worn
 from tools.options import answer, ask
 from tools.scores import ClassScore, calibration_error, confusion_matrix, per_class, tables
+from tools.stretches import steady_at_ends
 
 OTHERS = {
     "stream": (stream, "raw and steady labels on HAPT's test recordings"),
@@ -45,6 +46,8 @@ class Score(msgspec.Struct, frozen=True):
     macro_f1: float
     n_count_matched: int
     accuracy_count_matched: float  # over the windows whose place in the recording is certain
+    accuracy_steady: float  # of the daemon's steady label at each window's end; see stretches.py
+    accuracy_steady_count_matched: float
     calibration_error: float
     labels: list[str]
     confusion: list[list[int]]  # rows: truth, columns: prediction
@@ -56,11 +59,12 @@ def evaluate(model: Model, data: Path) -> Score:
     if tuple(model.card.labels) != LABELS:
         raise HardError(f"{model.card.name}: labels {model.card.labels}; expected {list(LABELS)}")
     x, official = official_windows(data, "test", model.card.windowing)
-    return score(model.card.name, official.y, model.predict(x), official.count_matched)
+    return score(model.card.name, official, model.predict(x), steady_at_ends(model, data, official))
 
 
-def score(model: str, y: NDArray[np.int64], probabilities: F32, count_matched: NDArray[np.bool_]) -> Score:
-    """All figures of a model's probabilities (N, 6) for the truth y (N,), indices into LABELS."""
+def score(model: str, official: Official, probabilities: F32, steady: NDArray[np.int64]) -> Score:
+    """All figures of a model's probabilities (N, 6) and of steady labels (N,), indices into LABELS."""
+    y, certain = official.y, official.count_matched
     predicted = probabilities.argmax(axis=1)
     confusion = confusion_matrix(y, predicted, len(LABELS))
     classes = per_class(confusion, LABELS)
@@ -70,8 +74,10 @@ def score(model: str, y: NDArray[np.int64], probabilities: F32, count_matched: N
         n=len(y),
         accuracy=float(right.mean()),
         macro_f1=float(np.mean([c.f1 for c in classes.values()])),
-        n_count_matched=int(count_matched.sum()),
-        accuracy_count_matched=float(right[count_matched].mean()),
+        n_count_matched=int(certain.sum()),
+        accuracy_count_matched=float(right[certain].mean()),
+        accuracy_steady=float((steady == y).mean()),
+        accuracy_steady_count_matched=float((steady == y)[certain].mean()),
         calibration_error=calibration_error(probabilities.max(axis=1), right),
         labels=list(LABELS),
         confusion=confusion.tolist(),
@@ -85,6 +91,9 @@ def show(result: Score, console: Console) -> None:
         f"accuracy {100 * result.accuracy:.2f} %, macro F1 {result.macro_f1:.4f}\n"
         f"windows whose place is certain ({result.n_count_matched:,}): "
         f"{100 * result.accuracy_count_matched:.2f} %\n"
+        "steady label at each window's end, every stretch a recording of its own: "
+        f"{100 * result.accuracy_steady:.2f} %; of certain ones "
+        f"{100 * result.accuracy_steady_count_matched:.2f} %\n"
         f"expected calibration error: {100 * result.calibration_error:.2f} %"
     )
     console.print(*tables(result.labels, result.per_class, result.confusion))

@@ -1,0 +1,72 @@
+"""What the daemon says at the ends of the official windows, of stretches cut out of their recordings.
+
+The protocol has everybody do the same in the same order, and whatever remembers could learn that order. So
+every labelled stretch is a device of its own, which begins with the stretch and has seen nothing before.
+"""
+
+from __future__ import annotations
+
+import itertools
+from bisect import bisect_right
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hard.datasets.hapt import LABELS, Official, Session, read_sessions
+from hard.model import Model
+from hard.recognizer import Recognizer
+from hard.recordings import Recording
+from hard.settings import SmoothingSettings
+from hard.smoothing import Smoother
+from hard.types import F64, HardError
+
+HALF_SAMPLE_S: Final = 0.01
+
+
+def steady_at_ends(model: Model, data: Path, official: Official) -> NDArray[np.int64]:
+    """The steady label at each official window's end, (N,): index into LABELS, -1: `unknown` or none yet.
+
+    Every stretch goes from its beginning through the daemon's own Recognizer and Smoother; its hops need not
+    end where an official window does: then the label is that of the hop before.
+    """
+    users = frozenset(int(user) for user in np.unique(official.user))
+    sessions = {s.exp: s for s in read_sessions(data, users)}
+    stretch = _stretch_of(official, sessions)
+    said = np.full(len(stretch), -1)
+    order = np.lexsort((official.start, stretch, official.exp))
+    for (exp, k), group in itertools.groupby(order, key=lambda i: (int(official.exp[i]), int(stretch[i]))):
+        rows = list(group)
+        _, first, end = sessions[exp].segments[k]
+        begin = min(first, official.start[rows[0]])
+        end = max(end, official.start[rows[-1]] + model.card.windowing.window)
+        ends = sessions[exp].recording.t[official.start[rows] + model.card.windowing.window - 1]
+        said[rows] = _labels(model, sessions[exp].recording, slice(begin, end), ends)
+    return said
+
+
+def _stretch_of(official: Official, sessions: dict[int, Session]) -> NDArray[np.int64]:
+    """(N,) which of its recording's stretches a window lies in: that of its label with its middle."""
+    out = []
+    for exp, start, y in zip(official.exp, official.start, official.y, strict=True):
+        segments = sessions[exp].segments
+        away = np.maximum(segments[:, 1] - start - 64, start + 64 - segments[:, 2])  # samples; inside below 0
+        of_label = np.where(segments[:, 0] == y, away, np.iinfo(np.int64).max)
+        out.append(int(of_label.argmin()))
+        if of_label[out[-1]] > 0:
+            raise HardError(f"exp {exp}: the window at {start} lies in no stretch of {LABELS[y]}")
+    return np.array(out, np.int64)
+
+
+def _labels(model: Model, recording: Recording, part: slice, at_s: F64) -> list[int]:
+    """What is said at these moments (n,) of a device that sends only this part of a recording."""
+    smoother = Smoother(SmoothingSettings())
+    samples = recording.samples[part, : 6 if "gyro_x" in model.card.channels else 3]
+    predictions = Recognizer(model, acc_model=model).push("stretch", recording.t[part], samples)
+    said = [-1]
+    for p in predictions:
+        activity = smoother.update(p).activity
+        said.append(LABELS.index(activity) if activity in LABELS else -1)
+    ends = [p.t_end - HALF_SAMPLE_S for p in predictions]
+    return [said[bisect_right(ends, t)] for t in at_s]
