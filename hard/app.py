@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import faulthandler
-import gc
 import logging
 import sys
 import time
@@ -22,6 +21,7 @@ from hard.config import state_dir
 from hard.console import over, report, show
 from hard.embedded import password_file
 from hard.link import Link
+from hard.memory import settle
 from hard.opencv import need_opencv
 from hard.outputs import Outputs
 from hard.passwords import forms, known_secrets
@@ -80,8 +80,7 @@ def run(
         daemon = Daemon(settings, Runtime(stop, stack), spread, config)
         daemon.start(load, simulate, shown=window or record is not None)
         display = daemon.display(window, record)
-        gc.collect()
-        gc.freeze()  # torch's objects are most of what lives, and need not be looked at again and again
+        settle()
         log.info("ready in %.1f s: %s", time.monotonic() - began_s, daemon.summary)
         kept = password_file(state_dir(settings))
         console.print(welcome(settings, daemon.link.url, kept), markup=False, highlight=False, soft_wrap=True)

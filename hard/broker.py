@@ -20,11 +20,12 @@ from hard.client import Client
 from hard.retained import Retained
 from hard.stats import Counters, Drop
 
-__all__ = ["Broker", "BrokerUrl", "OnMessage", "parse_url"]
+__all__ = ["Broker", "BrokerUrl", "OnMessage", "OnMessages", "parse_url"]
 
 log = logging.getLogger(__name__)
 
 OnMessage = Callable[[str, bytes], None]
+OnMessages = Callable[[list[tuple[str, bytes]]], None]
 MAX_BACKOFF_S: Final = 5  # labels are to flow again within 10 s of the end of any trouble
 STOP_S: Final = 1.0
 MAX_TOPICS: Final = 65_536  # remembered as text
@@ -52,7 +53,7 @@ class Broker:
         self._presence = presence
         self._filters: dict[str, int] = {}
         self._pending: dict[int, list[str]] = {}  # SUBSCRIBEs not yet acknowledged, by their id
-        self._on_message: OnMessage | None = None
+        self._on_messages: OnMessages | None = None
         self._on_topic: dict[str, OnMessage] = {}
         self._topics: dict[bytes, str] = {}
         self._retained = Retained()
@@ -81,16 +82,19 @@ class Broker:
 
     def listen(self, filters: dict[str, int], on_message: OnMessage) -> None:
         """Subscribe to topic filters (filter -> QoS) on every connect. `on_message` runs in paho's thread."""
-        self._filters |= filters
-        self._on_message = on_message
+        self.listen_many(filters, lambda messages: _each(messages, on_message))
 
-    def relisten(self, old: Collection[str], filters: dict[str, int], on_message: OnMessage) -> None:
+    def listen_many(self, filters: dict[str, int], on_messages: OnMessages) -> None:
+        """The same, with all messages that came together: (topic, payload)."""
+        self._filters |= filters
+        self._on_messages = on_messages
+
+    def relisten(self, old: Collection[str], filters: dict[str, int]) -> None:
         """Listen to other filters instead of `old`, now and on every connect; what stays is not touched."""
         kept = {f: qos for f, qos in self._filters.items() if f not in old or filters.get(f) == qos}
         gone = [f for f in old if f not in filters]
         new = {f: qos for f, qos in filters.items() if f not in kept}
         self._filters = kept | new
-        self._on_message = on_message
         if self._client.is_connected():
             if new:
                 _, mid = self._client.subscribe(list(new.items()))
@@ -209,7 +213,7 @@ class Broker:
         client.on_socket_open = self._opened if on else None
         client.take = self._take if on else None
         if not on:
-            self._on_message = None
+            self._on_messages = None
             self._on_topic.clear()
 
     # paho's thread
@@ -302,13 +306,18 @@ class Broker:
             )  # paho repeats, after a loss, what was counted as lost
         self._renew()
 
-    def _take(self, topic: bytes, payload: bytes) -> None:
-        name = self._topics.get(topic)
-        if name is None:
-            name = self._new_topic(topic)
-        take = self._on_topic.get(name, self._on_message) if self._on_topic else self._on_message
-        if take is not None and name:
-            take(name, payload)
+    def _take(self, messages: list[tuple[bytes, bytes]]) -> None:
+        named: list[tuple[str, bytes]] = []
+        for topic, payload in messages:
+            name = self._topics.get(topic)
+            if name is None:
+                name = self._new_topic(topic)
+            if name in self._on_topic:
+                self._on_topic[name](name, payload)
+            elif name:
+                named.append((name, payload))
+        if named and self._on_messages is not None:
+            self._on_messages(named)
 
     def _new_topic(self, topic: bytes) -> str:
         """A topic not seen before, as text; empty where it is none."""
@@ -320,3 +329,8 @@ class Broker:
             self._counters.add(Drop.BAD_DEVICE)
             return ""
         return name
+
+
+def _each(messages: list[tuple[str, bytes]], on_message: OnMessage) -> None:
+    for topic, payload in messages:
+        on_message(topic, payload)

@@ -15,7 +15,7 @@ PUBLISH: Final = 0x30
 RETAIN: Final = 0x01
 QOS: Final = 0x06  # bits of a PUBLISH's first byte
 
-Take = Callable[[bytes, bytes], None]
+Take = Callable[[list[tuple[bytes, bytes]]], None]
 
 
 class Client(Pulse):
@@ -23,12 +23,13 @@ class Client(Pulse):
 
     paho reads a packet a `select`, its header byte by byte: five system calls a message, each of which hands
     over the GIL; its objects for a message, its locks and its tree of callbacks by topic cost as much again.
-    Here a PUBLISH with QoS 0 goes from the buffer to `take` as two slices, and `publish_block` writes the
-    labels of a tick as one block of bytes. (tools/bench.py phones: see the commit that changed this file.)
+    Here the PUBLISH packets of QoS 0 go from the buffer to `take` as slices, all that one read brought at
+    once, and `publish_block` writes the labels of a tick as one block of bytes. (tools/bench.py phones: see
+    the commit that changed this file.)
     """
 
     trouble: OSError | None = None  # why the last connection failed; paho keeps it to itself
-    take: Take | None = None  # what is called, in paho's thread, with every message: topic, payload
+    take: Take | None = None  # what is called, in paho's thread, with messages: (topic, payload)
     _unread: bytes = b""  # received, and not yet asked for
     _read_to: int = 0
 
@@ -65,9 +66,10 @@ class Client(Pulse):
 
     def _take_plain(self, data: bytes, at: int) -> int:
         """Hand on the complete PUBLISH packets of QoS 0 that begin here; returns where they end."""
-        take, end = self.take, len(data)
+        end = len(data)
         has_properties = self._protocol == MQTTProtocolVersion.MQTTv5
-        while take is not None and at + 2 <= end and data[at] & (0xF0 | QOS) == PUBLISH:
+        messages: list[tuple[bytes, bytes]] = []
+        while at + 2 <= end and data[at] & (0xF0 | QOS) == PUBLISH:
             length, body = _varint(data, at + 1)
             after = body + length
             if body == 0 or after > end:
@@ -81,8 +83,10 @@ class Client(Pulse):
                 payload = text
             if payload > after:
                 break  # malformed: paho says so
-            take(data[name:text], data[payload:after])
+            messages.append((data[name:text], data[payload:after]))
             at = after
+        if messages and self.take is not None:
+            self.take(messages)
         return at
 
     def next_id(self) -> int:
@@ -108,16 +112,17 @@ class Client(Pulse):
 
     def _handle_on_message(self, message: mqtt.MQTTMessage) -> None:
         if self.take is not None:
-            self.take(message._topic, bytes(message.payload))
+            self.take([(message._topic, bytes(message.payload))])
 
 
 def _varint(data: bytes, at: int) -> tuple[int, int]:
     """MQTT's variable byte integer here, and where it ends; (0, 0) where it is not complete or too long."""
     value = 0
-    for i, byte in enumerate(data[at : at + 4]):
-        value |= (byte & 0x7F) << 7 * i
+    for i in range(at, min(at + 4, len(data))):
+        byte = data[i]
+        value |= (byte & 0x7F) << 7 * (i - at)
         if byte < 0x80:
-            return value, at + i + 1
+            return value, i + 1
     return 0, 0
 
 

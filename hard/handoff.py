@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
+from collections.abc import Sequence
 
 from hard.stats import Counters, Drop
 from hard.types import DayTotals, Frame, Label, Message
@@ -21,17 +22,20 @@ class Inbox:
         self._ready = threading.Condition()
 
     def put(self, message: Message) -> None:
-        size = len(message.payload)
+        self.put_many((message,))
+
+    def put_many(self, messages: Sequence[Message]) -> None:
         with self._ready:
-            while self._queue and (
-                len(self._queue) >= self._max_messages or self._bytes + size > self._max_bytes
-            ):
-                self._bytes -= len(self._queue.popleft().payload)
-                self._counters.add(Drop.INBOX_FULL)
-            self._queue.append(message)
-            self._bytes += size
-            if len(self._queue) == 1:
+            if messages and not self._queue:
                 self._ready.notify()
+            for message in messages:
+                self._queue.append(message)
+                self._bytes += len(message.payload)
+                while len(self._queue) > self._max_messages or (
+                    self._bytes > self._max_bytes and len(self._queue) > 1
+                ):
+                    self._bytes -= len(self._queue.popleft().payload)
+                    self._counters.add(Drop.INBOX_FULL)
 
     def drain(self, timeout_s: float) -> deque[Message]:
         """Everything that waits; blocks until there is something, `wake` or the time-out."""

@@ -86,7 +86,7 @@ def test_every_message_arrives_whole_and_in_order(
         wire = wire[cut:]
     got: list[tuple[bytes, bytes]] = []
     client = Client(CallbackAPIVersion.VERSION2, "test", protocol=protocol)
-    client.take = lambda topic, payload: got.append((topic, payload))
+    client.take = got.extend
     with server([*parts, wire]) as port:
         client.connect("127.0.0.1", port)
         while not got or got[-1] != (b"end", b""):

@@ -12,7 +12,7 @@ from hard.types import Message
 
 
 class MqttSource:
-    """Runs in the broker connection's thread; does nothing per message but one append."""
+    """Runs in the broker connection's thread, which has better things to do: no message is looked into."""
 
     def __init__(
         self, settings: MqttSourceSettings, broker: Broker, inbox: Inbox, counters: Counters
@@ -25,23 +25,24 @@ class MqttSource:
 
     def start(self) -> None:
         """Register with the broker connection; to be called before that starts."""
-        self._broker.listen(_filters(self._settings), self._take)
+        self._broker.listen_many(_filters(self._settings), self._take)
 
     def change(self, settings: SourcesSettings) -> None:
         """Listen to other topics from now on."""
         old, self._settings = self._settings, settings.mqtt
-        self._broker.relisten(_filters(old), _filters(settings.mqtt), self._take)
+        self._broker.relisten(_filters(old), _filters(settings.mqtt))
 
     def stop(self) -> None:
         self._stopped = True
 
-    def _take(self, topic: str, payload: bytes) -> None:
+    def _take(self, messages: list[tuple[str, bytes]]) -> None:
         if self._stopped:
             return
-        if len(payload) > self._settings.max_payload_bytes:
-            self._counters.add(Drop.PAYLOAD_TOO_LARGE)
-            return
-        self._inbox.put(Message(topic, payload, time.monotonic()))
+        now_s, limit = time.monotonic(), self._settings.max_payload_bytes
+        taken = [Message(topic, payload, now_s) for topic, payload in messages if len(payload) <= limit]
+        if len(taken) < len(messages):
+            self._counters.add(Drop.PAYLOAD_TOO_LARGE, len(messages) - len(taken))
+        self._inbox.put_many(taken)
 
 
 def _filters(settings: MqttSourceSettings) -> dict[str, int]:
