@@ -32,7 +32,7 @@ def bench(*arguments: str) -> dict[str, Any]:
 
 @pytest.mark.mosquitto
 def test_bench_counts_every_label_of_a_small_load() -> None:
-    report = bench("phones", "--phones", "20", "--seconds", "5")
+    report = bench("phones", "--phones", "20", "--seconds", "5", "--warm-up-s", "4")
     assert {
         "phones", "cpu_us_per_phone_s", "latency_ms", "dropped", "rss_mb", "kb_per_phone",
         "bare_forward_us_per_phone_s",
@@ -65,7 +65,7 @@ def test_the_load_is_an_unbroken_stream_for_every_phone(dialect: str) -> None:
 
 @pytest.mark.mosquitto
 def test_the_plain_script_labels_the_same_windows() -> None:
-    report = bench("naive", "--phones", "5", "--seconds", "5")
+    report = bench("naive", "--phones", "5", "--seconds", "5", "--warm-up-s", "4")
     assert report["hard"]["labels"] == report["naive"]["labels"] > 0
     assert report["hard"]["dropped"] == report["naive"]["dropped"] == 0
 

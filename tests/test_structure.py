@@ -18,7 +18,7 @@ LAYERS = [
     {"types"},
     {"stats"},
     {"dsp", "frames", "codecs", "registry", "router", "handoff", "log", "journal", "recordings", "synthetic"},
-    {"novelty"},
+    {"novelty", "waiting", "memory"},
     {"gait", "profiles"},
     {"opencv", "footage", "overlay"},
     {"runtime"},

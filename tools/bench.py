@@ -70,6 +70,9 @@ batch = click.option(
 seconds = click.option(
     "--seconds", default=20.0, show_default=True, type=click.FloatRange(min=5), help="Measured time of a run."
 )
+warm_up = click.option(
+    "--warm-up-s", default=64.0, show_default=True, type=click.FloatRange(min=4), help="Not measured."
+)
 model = click.option("--model", default="lstm-waist", show_default=True)
 as_json = click.option("--json", "as_json", is_flag=True, help="JSON on stdout, one object a run.")
 
@@ -81,7 +84,7 @@ def cli() -> None:
 
 @cli.command()
 @click.option("--phones", default=2000, show_default=True, type=click.IntRange(min=1))
-@options(dialect, batch, seconds, model, as_json)
+@options(dialect, batch, seconds, warm_up, model, as_json)
 @click.option("--connections", default=1, show_default=True, type=click.IntRange(1, 64), help="Of the load.")
 @click.option(
     "--broker", default="mosquitto", show_default=True, type=click.Choice(["mosquitto", "embedded"])
@@ -100,7 +103,7 @@ def phones(phones: int, profile: bool, as_json: bool, **of_load: object) -> None
 
 @cli.command()
 @click.option("--phones", "counts", default="10,100,1000,5000,10000", show_default=True, metavar="N,N,...")
-@options(dialect, batch, seconds, model, as_json)
+@options(dialect, batch, seconds, warm_up, model, as_json)
 def sweep(counts: str, as_json: bool, **of_load: object) -> None:
     """Cost per phone as the load grows."""
     reports = []
@@ -114,7 +117,7 @@ def sweep(counts: str, as_json: bool, **of_load: object) -> None:
 
 @cli.command()
 @click.option("--phones", default=100, show_default=True, type=click.IntRange(min=1))
-@options(batch, seconds, model, as_json)
+@options(batch, seconds, warm_up, model, as_json)
 def naive(phones: int, as_json: bool, **of_load: object) -> None:
     """The plain script that most people write (tools/naive_daemon.py) beside `hard`, on the same load."""
     load = msgspec.convert({"phones": phones, "dialect": "json", **of_load}, Load)

@@ -27,7 +27,6 @@ from tools.swarm import DEVICE, RATE_HZ, UTC_S, sent_at
 
 ROOT: Final = Path(__file__).resolve().parents[1]
 START_S: Final = 30.0
-WARM_UP_S: Final = 4.0  # until every phone has had its first windows
 DRAIN_S: Final = 3.0
 HOP, WINDOW = 64, 128
 HOP_S: Final = HOP / RATE_HZ
@@ -41,6 +40,7 @@ class Load(msgspec.Struct, frozen=True):
     dialect: str = "native"
     batch_s: float = 0.5
     seconds: float = 20.0
+    warm_up_s: float = 64.0  # in 60 s everybody has walked: until then, who lies costs more (see Placement)
     connections: int = 1
     model: str = "lstm-waist"
     broker: Literal["mosquitto", "embedded"] = "mosquitto"
@@ -74,7 +74,7 @@ def measure(load: Load, profile_s: float = 0.0) -> Report:
         url, daemon, listener = _start(load, Path(folder), stack)
         process = psutil.Process(daemon.pid)
         idle_rss = process.memory_info().rss
-        total_s = WARM_UP_S + load.seconds
+        total_s = load.warm_up_s + load.seconds
         swarm = stack.enter_context(
             child("tools/swarm.py", "--broker", url, "--phones", str(load.phones), "--dialect", load.dialect,
                   "--batch-s", str(load.batch_s), "--seconds", str(total_s),
@@ -82,7 +82,7 @@ def measure(load: Load, profile_s: float = 0.0) -> Report:
         )  # fmt: skip
         assert swarm.stdout is not None
         start_s = float(json.loads(swarm.stdout.readline())["start_s"])
-        sleep_until(start_s + WARM_UP_S)
+        sleep_until(start_s + load.warm_up_s)
         listener.measuring = True
         cpu_s, began_s = cpu(process), time.monotonic()
         where = profile(daemon.pid, profile_s) if profile_s else None
@@ -217,7 +217,8 @@ def percentiles(values: list[float]) -> dict[str, float]:
 STAGES: Final = {
     "hard/torchscript.py": "forward", "hard/onnx.py": "forward",
     "hard/codecs": "decode", "hard/router.py": "decode", "hard/align.py": "decode",
-    "hard/imu.py": "windows", "hard/stream.py": "windows", "hard/dsp.py": "windows",
+    "hard/imu.py": "windows", "hard/stream.py": "windows", "hard/waiting.py": "windows",
+    "hard/dsp.py": "windows",
     "hard/recognizer.py": "predictions", "hard/novelty.py": "predictions",
     "hard/history.py": "labels", "hard/smoothing.py": "labels", "hard/sinks": "publish",
     "hard/broker.py": "broker", "hard/client.py": "broker", "paho": "broker", "hard/totals.py": "totals",
