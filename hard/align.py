@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import math
+from collections import deque
+from collections.abc import Collection, Sequence
 from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from hard.stats import Counters, Drop
+from hard.track import KEPT, LOOK_BACK, Track, periods
 from hard.types import F64, Chunk, Readings, Sensor
 
 PATIENCE_S: Final = 1.5  # a sensor this far behind the acceleration is taken for absent
-MAX_HOLE_S: Final = 0.25  # values are not interpolated over a longer silence of a sensor
 BACK_S: Final = 1.0  # a clock that goes back further than this is a new recording
-MAX_WAITING: Final = 4096  # readings of one sensor
-LOOK_BACK: Final = 16  # intervals over which a sensor's period is measured
-KEPT: Final = 64  # readings before the newest joined one, to average: an acceleration's period, up to 3 kHz
 
 
 EXPECTED: Final = {
@@ -24,97 +22,6 @@ EXPECTED: Final = {
     Sensor.LINEAR: (Sensor.GYRO, Sensor.GRAVITY),
 }
 """Acceleration gives the times; these are interpolated at them."""
-
-
-class Track:
-    """The readings of one sensor that are still needed, in the order of time."""
-
-    def __init__(self) -> None:
-        self.t: F64 = np.empty(0)
-        self.xyz: F64 = np.empty((0, 3))
-        self.newest_s = -np.inf
-
-    def add(self, t: F64, xyz: F64) -> int:
-        """Append readings newer than all before; returns how many old ones had to go."""
-        self.t = np.concatenate([self.t, t])
-        self.xyz = np.concatenate([self.xyz, xyz])
-        self.newest_s = float(self.t[-1])
-        over = max(0, len(self.t) - MAX_WAITING)
-        self.t, self.xyz = self.t[over:], self.xyz[over:]
-        return over
-
-    def at(self, t: F64, period_s: F64) -> tuple[F64, NDArray[np.bool_]]:
-        """Values at times, (n,) -> (n, 3), and where they hold: between two readings close to each other.
-
-        Where this sensor is faster than the times' own period, (n,), its mean over up to one period that
-        ends at the time: against aliasing, with the widths of `dsp.resample`.
-        """
-        n = len(self.t)
-        if not n:
-            return np.zeros((len(t), 3)), np.zeros(len(t), bool)
-        after = np.searchsorted(self.t, t)  # the first reading at or after each time
-        upper, lower = np.minimum(after, n - 1), np.maximum(after - 1, 0)
-        end_s, begin_s = self.t[upper], self.t[lower]
-        hole_s = end_s - begin_s
-        values = self._between(t, lower, upper)
-        newest = np.where(end_s == t, upper, lower)  # the last reading at or before each time
-        own_s = np.where(
-            newest >= LOOK_BACK, (self.t[newest] - self.t[np.maximum(newest - LOOK_BACK, 0)]) / LOOK_BACK, 0.0
-        )
-        fast = np.flatnonzero((own_s > 0) & (own_s < 0.95 * period_s))
-        if fast.size:
-            width_s = np.minimum(2 * (period_s - own_s), period_s)
-            values[fast] = self._mean(t[fast], width_s[fast], values[fast])
-        near = (after > 0) & (hole_s <= MAX_HOLE_S)
-        return values, (after < n) & (near | (end_s == t))
-
-    def _interpolate(self, t: F64) -> F64:
-        """Values at times, (n,) -> (n, 3); before the first reading, and after the last, theirs."""
-        after = np.searchsorted(self.t, t)
-        return self._between(t, np.maximum(after - 1, 0), np.minimum(after, len(self.t) - 1))
-
-    def _between(self, t: F64, lower: NDArray[np.intp], upper: NDArray[np.intp]) -> F64:
-        begin_s, begin, end = self.t[lower], self.xyz[lower], self.xyz[upper]
-        span_s = self.t[upper] - begin_s
-        span_s[span_s == 0] = 1.0  # both are the same reading
-        share = np.clip((t - begin_s) / span_s, 0.0, 1.0)[:, None]
-        out: F64 = begin * (1 - share) + end * share  # exact at both ends
-        return out
-
-    def _mean(self, t: F64, width_s: F64, last: F64) -> F64:
-        """Mean of the piecewise linear signal over the `width_s` before each time; `last` is its end value.
-
-        Always a sum of KEPT parts, so that it does not depend, to the last bit, on how messages were split.
-        """
-        rows = np.searchsorted(self.t, t, side="right")[:, None] + np.arange(-KEPT, 0)  # (n, KEPT)
-        rows = np.maximum(rows, 0)
-        begin = np.maximum(t - width_s, self.t[rows[:, 0]])[:, None]  # (n, 1)
-        times = np.concatenate([np.maximum(self.t[rows], begin), t[:, None]], axis=1)
-        inside = (self.t[rows] >= begin)[..., None]
-        knots = np.where(inside, self.xyz[rows], self._interpolate(begin[:, 0])[:, None])
-        knots = np.concatenate([knots, last[:, None]], axis=1)  # (n, KEPT + 1, 3)
-        area = (0.5 * (knots[:, 1:] + knots[:, :-1]) * np.diff(times)[..., None]).sum(axis=1)
-        span = t[:, None] - begin
-        return np.where(span > 0, area / np.where(span > 0, span, 1.0), last)
-
-    def take(self, until_s: float) -> tuple[F64, F64]:
-        """Remove and return the readings up to this time."""
-        n = int(np.searchsorted(self.t, until_s, side="right"))
-        taken = self.t[:n], self.xyz[:n]
-        self.t, self.xyz = self.t[n:], self.xyz[n:]
-        return taken
-
-    def forget_before(self, t_s: float) -> None:
-        """Keep some readings at or before this time, to interpolate and average from."""
-        gone = max(0, int(np.searchsorted(self.t, t_s, side="right")) - KEPT)
-        self.t, self.xyz = self.t[gone:], self.xyz[gone:]
-
-
-def periods(t: F64) -> F64:
-    """At each of these times, (n,), the mean of the last LOOK_BACK intervals; 0 before there are so many."""
-    mean = np.zeros(len(t))
-    mean[LOOK_BACK:] = (t[LOOK_BACK:] - t[:-LOOK_BACK]) / LOOK_BACK
-    return mean
 
 
 class Joint:
@@ -129,9 +36,19 @@ class Joint:
         self._began_s = np.inf
         self._joined: F64 = np.empty(0)  # newest times of acceleration, for its period
         self._waiting_s = -np.inf  # newest acceleration but for the last message: others come after it
+        self._even: deque[dict[Sensor, Readings]] = deque()  # joined at once, and not yet in the tracks
+        self._even_count = 0  # readings of each sensor there
+
+    def push_together(self, readings: Sequence[Readings]) -> list[Chunk]:
+        """`push` of all that a message brought; in a quarter of the time where sensors share their times."""
+        by = {r.sensor: r for r in readings}
+        even = self._join_even(by) if len(by) == len(readings) > 1 else None
+        return [even] if even else [chunk for r in readings for chunk in self.push(r)]
 
     def push(self, r: Readings) -> list[Chunk]:
         self.seen_s = r.arrival_s
+        if self._even:
+            self._settle()
         t, xyz = self._sane(r)
         if not len(t):
             return []
@@ -156,6 +73,59 @@ class Joint:
                 self._counters.add(Drop.UNPAIRED, track.add(t[new], xyz[new]))
         self._absent.discard(r.sensor)
         return self._emit(r.arrival_s)
+
+    def _join_even(self, by: dict[Sensor, Readings]) -> Chunk | None:
+        """A chunk of readings with the same times, while no others wait; None where it is not so simple."""
+        source = Sensor.ACC if Sensor.ACC in by else Sensor.LINEAR
+        if by.keys() != {source, *(s for s in EXPECTED[source] if s not in self._absent)}:
+            return None
+        base = by[source]
+        newest_s = self._newest_even(source, by)
+        if newest_s is None or not (base.t[0] > newest_s and (base.t[1:] > base.t[:-1]).all()):
+            return None
+        for r in by.values():
+            if not (np.array_equal(r.t, base.t) and math.isfinite(r.xyz.sum() + r.t.sum())):
+                return None
+        self.seen_s = base.arrival_s
+        self._waiting_s = newest_s
+        self._began_s = min(self._began_s, float(base.t[0]))
+        self._even.append(by)
+        self._even_count += len(base.t)
+        while self._even_count - len(self._even[0][source].t) > KEPT:
+            self._even_count -= len(self._even.popleft()[source].t)
+        acc = base.xyz + by[Sensor.GRAVITY].xyz if source is Sensor.LINEAR else base.xyz
+        gyro = by[Sensor.GYRO].xyz if Sensor.GYRO in by else np.zeros_like(acc)
+        samples = np.concatenate([acc, gyro], axis=1).astype(np.float32)
+        return Chunk(self._device, base.t, samples, base.arrival_s, Sensor.GYRO in by)
+
+    def _newest_even(self, source: Sensor, sensors: Collection[Sensor]) -> float | None:
+        """The time up to which all readings are joined; None where these sensors came to different times."""
+        if self._even:
+            newest = self._even[-1]
+            return float(newest[source].t[-1]) if newest.keys() == set(sensors) else None
+        if not self._tracks:
+            return -np.inf
+        base = self._tracks.get(source)
+        if base is None or len(base.t) or (source is Sensor.LINEAR and Sensor.ACC in self._tracks):
+            return None
+        others = [self._tracks.get(sensor) for sensor in sensors if sensor is not source]
+        even = all(  # also while periods are still measured from it
+            other and np.array_equal(other.t[-LOOK_BACK - 1 :], self._joined) for other in others
+        )
+        return base.newest_s if even else None
+
+    def _settle(self) -> None:
+        """Put what was joined at once where the others are."""
+        even, self._even, self._even_count = self._even, deque(), 0
+        for sensor in even[0]:
+            track = self._tracks.setdefault(sensor, Track())
+            t = np.concatenate([by[sensor].t for by in even])
+            track.add(t, np.concatenate([by[sensor].xyz for by in even]))
+            if sensor in EXPECTED:
+                track.take(np.inf)
+                self._joined = np.concatenate([self._joined, t])[-LOOK_BACK - 1 :]
+            else:
+                track.forget_before(track.newest_s)
 
     def _sane(self, r: Readings) -> tuple[F64, F64]:
         """The finite readings, in the order of time."""
@@ -214,13 +184,18 @@ class Aligner:
 
     def push(self, readings: Readings) -> list[Chunk]:
         """Take readings; the chunks that have become complete."""
-        joint = self._joints.get(readings.device)
+        return self.push_together([readings])
+
+    def push_together(self, readings: Sequence[Readings]) -> list[Chunk]:
+        """Take all that one message of a device brought."""
+        device = readings[0].device
+        joint = self._joints.get(device)
         if joint is None:
             if len(self._joints) >= self._max_devices:
-                self._counters.add(Drop.TOO_MANY_DEVICES)
+                self._counters.add(Drop.TOO_MANY_DEVICES, len(readings))
                 return []
-            joint = self._joints[readings.device] = Joint(readings.device, self._counters)
-        return joint.push(readings)
+            joint = self._joints[device] = Joint(device, self._counters)
+        return joint.push_together(readings)
 
     def evict(self, silent_since_s: float) -> None:
         """Forget devices that have sent nothing since this (monotonic) time."""

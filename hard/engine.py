@@ -159,6 +159,7 @@ class Engine:
             self._complaints.warning(message.topic, f"bad payload on {message.topic!r}: {e}")
             return 0
         samples = 0
+        readings: list[Readings] = []
         for item in decoded:
             if item.device not in self._names and not self._new_name(item.device):
                 self._counters.add(Drop.BAD_DEVICE)
@@ -166,9 +167,11 @@ class Engine:
                 continue
             samples += len(item.t)
             if isinstance(item, Readings):
-                chunks += self._aligner.push(item)
+                readings.append(item)
             else:
                 chunks.append(item)
+        if readings:
+            chunks += self._aligner.push_together(readings)
         return samples
 
     def _new_name(self, device: str) -> bool:

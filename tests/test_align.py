@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -10,6 +11,11 @@ from hypothesis import strategies as st
 from hard.align import Aligner
 from hard.stats import Counters, Drop
 from hard.types import Chunk, Readings, Sensor
+
+ODDITIES = [
+    *("one is missing", "one is late", "one comes twice", "another sensor", "not a number", "out of order"),
+    *("the clock goes back", "a pause"),
+]
 
 
 def tone(t: np.ndarray) -> np.ndarray:
@@ -55,6 +61,54 @@ def test_the_joint_does_not_depend_on_how_streams_are_split(
     assert n >= len(expected_t) - 50  # the end still waits for the slower sensor
     assert (t[:n] == expected_t[:n]).all()
     assert (samples[:n] == expected[:n]).all()
+
+
+@settings(max_examples=150)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    linear=st.booleans(),
+    oddities=st.lists(st.sampled_from(ODDITIES), max_size=4),
+)
+def test_a_message_of_several_sensors_is_what_they_are_one_by_one(
+    seed: int, linear: bool, oddities: list[str]
+) -> None:
+    rng = np.random.default_rng(seed)
+    sensors = [Sensor.LINEAR, Sensor.GRAVITY, Sensor.GYRO] if linear else [Sensor.ACC, Sensor.GYRO]
+    rate_hz, start_s = rng.uniform(20, 120), 0.0
+    odd = dict(zip(rng.choice(30, len(oddities), replace=False).tolist(), oddities, strict=True))
+    (together, counted), (alone, expected_count) = [
+        (Aligner(counters), counters) for counters in (Counters(), Counters())
+    ]
+    chunks: list[Chunk] = []
+    expected: list[Chunk] = []
+    for k in range(30):
+        t = start_s + np.arange(rng.integers(1, 40)) / rate_hz
+        start_s = t[-1] + 1 / rate_hz
+        message = [Readings("a", s, t, tone(t + i), float(k)) for i, s in enumerate(sensors)]
+        match odd.get(k):
+            case "one is missing":
+                message.pop(rng.integers(len(message)))
+            case "one is late":
+                message[-1] = msgspec.structs.replace(message[-1], t=t - 0.3 / rate_hz)
+            case "one comes twice":
+                message.append(message[0])
+            case "another sensor":
+                message.append(Readings("a", Sensor.LINEAR if not linear else Sensor.ACC, t, tone(t), 0.0))
+            case "not a number":
+                message[0].xyz[len(t) // 2, 1] = np.nan
+            case "out of order":
+                message = [msgspec.structs.replace(r, t=t[::-1]) for r in message]
+            case "the clock goes back":
+                start_s -= 5.0
+            case "a pause":
+                start_s += 2.0
+        chunks += together.push_together(message)
+        expected += push_all(alone, message)
+    assert bool(chunks) == bool(expected)
+    for side in (0, 1) if chunks else ():
+        np.testing.assert_array_equal(joined(chunks)[side], joined(expected)[side])
+    assert [c.gyro for c in chunks] == [c.gyro for c in expected]
+    assert counted.snapshot() == expected_count.snapshot()
 
 
 @given(seed=st.integers(0, 2**32 - 1))

@@ -24,6 +24,7 @@ LAYERS = [
     {"runtime"},
     {"settings", "card"},
     {"config"},
+    {"track"},
     {"smoothing", "history", "stream", "align", "address", "retained", "totals"},
     {"pulse", "passwords", "sdnotify", "runfile"},
     {"imu", "model", "torchscript", "onnx", "personal", "placement", "client", "broker"},

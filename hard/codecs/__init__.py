@@ -53,7 +53,10 @@ class Codec(Protocol):
     def __init__(self, options: CodecOptions, counters: Counters) -> None: ...
 
     def decode(self, message: Message) -> Sequence[Chunk | Readings]:
-        """What is in a message, none or several; raises PayloadError, and nothing else, for bad bytes."""
+        """What is in a message, none or several; raises PayloadError, and nothing else, for bad bytes.
+
+        Readings in one message are of one device.
+        """
         ...
 
 

@@ -26,13 +26,13 @@ UNCALIBRATED: Final = "accelerometeruncalibrated"  # with gravity: m/s² on Andr
 MAX_KNOWN: Final = 20_000
 
 
-class _Values(msgspec.Struct):
+class _Values(msgspec.Struct, gc=False):
     x: float | None = None
     y: float | None = None
     z: float | None = None
 
 
-class _Reading(msgspec.Struct):
+class _Reading(msgspec.Struct, gc=False):
     name: str
     time: int  # ns, UTC
     values: _Values = msgspec.field(default_factory=_Values)
