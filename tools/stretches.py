@@ -1,4 +1,4 @@
-"""What the daemon says at the ends of the official windows, of stretches cut out of their recordings.
+"""What the daemon's smoother makes of labelled stretches, each of them on its own.
 
 The protocol has everybody do the same in the same order, and whatever remembers could learn that order. So
 every labelled stretch is a device of its own, which begins with the stretch and has seen nothing before.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 from bisect import bisect_right
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -20,9 +21,9 @@ from hard.recognizer import Recognizer
 from hard.recordings import Recording
 from hard.settings import SmoothingSettings
 from hard.smoothing import Smoother
-from hard.types import F64, HardError
+from hard.types import F32, F64, HardError, Prediction
 
-HALF_SAMPLE_S: Final = 0.01
+RATE_HZ: Final = 50.0
 
 
 def steady_at_ends(model: Model, data: Path, official: Official) -> NDArray[np.int64]:
@@ -68,5 +69,26 @@ def _labels(model: Model, recording: Recording, part: slice, at_s: F64) -> list[
     for p in predictions:
         activity = smoother.update(p).activity
         said.append(LABELS.index(activity) if activity in LABELS else -1)
-    ends = [p.t_end - HALF_SAMPLE_S for p in predictions]
+    ends = [p.t_end - 0.5 / RATE_HZ for p in predictions]
     return [said[bisect_right(ends, t)] for t in at_s]
+
+
+def smoothed(
+    stretch: NDArray[np.int64], labels: Sequence[str], probabilities: F32, movement_g: F32, hop_s: float
+) -> NDArray[np.int64]:
+    """The steady label at each of N windows a hop apart, (N,): index into `labels`, -1: `unknown`.
+
+    stretch (N,): the windows' stretches, in order, each a device that nothing is known of before.
+    probabilities: (N, labels); movement_g: (N,) rms body acceleration.
+    """
+    smoother = Smoother(SmoothingSettings())
+    said = []
+    for i, (device, row) in enumerate(zip(stretch.tolist(), probabilities.tolist(), strict=True)):
+        window = Prediction(
+            device=str(device), t_end=i * hop_s, activity="", confidence=0.0,
+            probabilities=dict(zip(labels, row, strict=True)), rate_hz=RATE_HZ, gaps=0, arrival_s=0.0,
+            end_s=0.0, model="", model_hash="", movement_g=float(movement_g[i]),
+        )  # fmt: skip
+        activity = smoother.update(window).activity
+        said.append(labels.index(activity) if activity in labels else -1)
+    return np.array(said, np.int64)

@@ -21,6 +21,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # `python tools/x.
 
 from hard.card import Figure
 from hard.datasets import data_dir
+from hard.imu import CHANNELS
 from hard.nets.level import still_frame
 from hard.nets.pocket import MOVING, RATE_HZ, LstmPocket
 from hard.types import G, HardError, Windowing
@@ -28,6 +29,7 @@ from tools.confusion import Confusion, show
 from tools.pocket_pool import LABELS, PERSON, SETS, TEMPERATURE, at_hops, draw, read_pocket_pool
 from tools.pool import Pool
 from tools.scores import calibration_error
+from tools.stretches import smoothed
 from tools.train_sensor import fit_temperature
 
 STEPS: Final = 1800
@@ -133,39 +135,62 @@ class Results(msgspec.Struct, frozen=True):
     truth: NDArray[np.int64]  # (N,)
     kind: NDArray[np.int64]  # (N,) index of SETS
     logits: Tensor  # (N, labels)
+    steady: NDArray[np.int64]  # (N,) of the daemon's smoother, -1: `unknown`; see stretches.py
 
 
-def test(net: LstmPocket, held: Pool) -> Results:
+class Pools(msgspec.Struct, frozen=True):
+    """The same windows as the network sees them, and their body acceleration [g]."""
+
+    seen: Pool
+    body: Pool
+
+    def at(self, spans: NDArray[np.bool_]) -> Pools:
+        seen, body = (Pool(p.stream, p.spans[spans], p.window) for p in (self.seen, self.body))
+        return Pools(seen, body)
+
+
+def test(net: LstmPocket, held: Pools) -> Results:
     """Every window a hop apart."""
-    starts, spans = at_hops(held, Windowing().hop)
+    w = Windowing()
+    starts, spans = at_hops(held.seen, w.hop)
+    logits, movement = [], []
     with torch.inference_mode():
-        parts = [net(held.windows(starts[i : i + 256])) for i in range(0, len(starts), 256)]
-    return Results(held.spans[spans, 2], held.spans[spans, 4], torch.cat(parts))
+        for i in range(0, len(starts), 256):
+            part = starts[i : i + 256]
+            logits.append(net(held.seen.windows(part)))
+            movement.append(held.body.windows(part).square().mean(dim=1).sum(dim=1).sqrt())
+    said = torch.cat(logits)
+    probabilities = torch.softmax(said / TEMPERATURE, dim=1).numpy()
+    steady = smoothed(spans, LABELS, probabilities, torch.cat(movement).numpy(), w.hop / w.rate_hz)
+    return Results(held.seen.spans[spans, 2], held.seen.spans[spans, 4], said, steady)
 
 
-def leave_people_out(pool: Pool, folds: int, seed: int, steps: int, progress: Progress) -> Results:
+def leave_people_out(pools: Pools, folds: int, seed: int, steps: int, progress: Progress) -> Results:
     """Every window, by a network that never saw its person.
 
     A fold leaves out people of all the sets at once.
     """
+    pool = pools.seen
     people = np.random.default_rng(0).permutation(pool.users)  # the same folds for every seed
     parts = []
     for fold in range(folds):
         left_out = np.concatenate([people[people // PERSON == k][fold::folds] for k in range(len(SETS))])
         net = train(pool.of(np.setdiff1d(people, left_out)), seed, steps, progress, f"fold {fold}")
-        parts.append(test(net, pool.of(left_out)))
-    truth, kind = (np.concatenate([getattr(p, name) for p in parts]) for name in ("truth", "kind"))
-    return Results(truth, kind, torch.cat([p.logits for p in parts]))
+        parts.append(test(net, pools.at(np.isin(pool.spans[:, 3], left_out))))
+    truth, kind, steady = (
+        np.concatenate([getattr(p, name) for p in parts]) for name in ("truth", "kind", "steady")
+    )
+    return Results(truth, kind, torch.cat([p.logits for p in parts]), steady)
 
 
-def leave_set_out(pool: Pool, left_out: int, seed: int, steps: int, progress: Progress) -> Results:
+def leave_set_out(pools: Pools, left_out: int, seed: int, steps: int, progress: Progress) -> Results:
     """The same of one set's windows, by a network that saw the others; activities that only it has are not
     counted."""
-    rest = Pool(pool.stream, pool.spans[pool.spans[:, 4] != left_out], pool.window)
-    known = np.isin(pool.spans[:, 2], rest.spans[:, 2])
-    held = Pool(pool.stream, pool.spans[(pool.spans[:, 4] == left_out) & known], pool.window)
+    spans = pools.seen.spans
+    rest = pools.at(spans[:, 4] != left_out).seen
+    known = np.isin(spans[:, 2], rest.spans[:, 2])
     net = train(rest, seed, steps, progress, f"without {SETS[left_out]}")
-    return test(net, held)
+    return test(net, pools.at((spans[:, 4] == left_out) & known))
 
 
 def report(results: Results, what: str, command: str, console: Console) -> list[Figure]:
@@ -181,8 +206,11 @@ def report(results: Results, what: str, command: str, console: Console) -> list[
         of, where = results.kind == k, f"{SETS[k]}, {what}"
         matrix = Confusion.of(LABELS, results.truth[of], said[of])
         show(where, matrix, console)
+        steady = float((results.steady[of] == results.truth[of]).mean())
+        console.print(f"steady labels, every stretch a recording of its own: {100 * steady:.1f} %")
         error = calibration_error(confidence[of], said[of] == results.truth[of])
         figures.append(Figure("accuracy", round(matrix.accuracy, 4), where, command, matrix.n))
+        figures.append(Figure("accuracy of steady labels", round(steady, 4), where, command, matrix.n))
         figures.append(Figure("expected calibration error", round(error, 4), where, command, matrix.n))
     return figures
 
@@ -198,7 +226,8 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(1)
     console = Console()
-    pool = read_pocket_pool(data_dir(args.data), Windowing(), SETS)
+    data = data_dir(args.data)
+    pool = read_pocket_pool(data, Windowing(), SETS)
     args.out.mkdir(parents=True, exist_ok=True)
     with Progress(console=console) as progress:
         if args.leave_out is None:
@@ -207,12 +236,13 @@ def main() -> None:
             torch.save(saved, args.out / "checkpoint.pt")
             console.print(f"{args.out}/checkpoint.pt; next: python tools/export_pocket.py")
             return
+        pools = Pools(pool, read_pocket_pool(data, Windowing(), SETS, CHANNELS[:3]))
         if args.leave_out == "subjects":
-            results = leave_people_out(pool, args.folds, args.seed, args.steps, progress)
+            results = leave_people_out(pools, args.folds, args.seed, args.steps, progress)
             what = f"people left out, {args.folds} folds"
         else:
             left_out = SETS.index(args.leave_out)
-            results = leave_set_out(pool, left_out, args.seed, args.steps, progress)
+            results = leave_set_out(pools, left_out, args.seed, args.steps, progress)
             what = "trained without this set: the activities it shares with the others"
     command = f"python tools/train_pocket.py --leave-out {args.leave_out} --seed {args.seed}"
     found = report(results, what, command, console)
