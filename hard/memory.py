@@ -10,7 +10,7 @@ from typing import Final
 
 M_TRIM_THRESHOLD: Final = -1  # of glibc's mallopt(3)
 M_MMAP_THRESHOLD: Final = -3
-KEPT: Final = 32 << 20  # bytes; the arrays of a tick of 5,000 phones are 2 MB
+KEPT: Final = 16 << 20  # bytes, of each thread that works with arrays; a tick of 5,000 phones needs some MB
 
 
 def settle() -> None:

@@ -104,12 +104,14 @@ class Streams:
             return
         s = self._state[row : row + 1]  # a view
         self._hear(s, t[-1:], np.array([chunk.arrival_s]))
+        while s["fill"][0] + len(t) > self._rooms[s["size"][0]].room and self._grow(s):
+            pass  # for the next chunks, too, which then go on together with others'
         start = 0
         while start < len(t):
             if s["fill"][0] == 0:
                 self._begin(row, t[start], samples[start])
                 start += 1
-            elif s["fill"][0] == self._rooms[s["size"][0]].room and not self._grow(s):
+            elif s["fill"][0] == self._rooms[s["size"][0]].room:
                 self._counters.add(Drop.RATE_TOO_HIGH, int(s["fill"][0]))
                 self._restart(s, Drop.GAP)
             else:

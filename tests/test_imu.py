@@ -302,6 +302,23 @@ def test_a_forgotten_device_leaves_nothing_to_the_next_one_in_its_row() -> None:
     assert seen["b"] == at_once(t, samples)
 
 
+def test_tables_grow_with_the_devices_and_with_their_rates(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hard.imu.RESERVED", 3)
+    streams = {str(i): irregular(i, rate_hz, 5.0) for i, rate_hz in enumerate([50.0, 300.0] * 20)}
+    pipeline, _ = imu()
+    seen: Windows = {}
+    for part in range(10):
+        chunks = []
+        for device, (t, samples) in streams.items():
+            rows = slice(part * len(t) // 10, (part + 1) * len(t) // 10)
+            chunks.append(Chunk(device, t[rows], samples[rows], 0.0))
+        pipeline.push_many(chunks)
+        collect(pipeline, seen)
+    assert len(seen) > 30
+    for device, (t, samples) in streams.items():
+        assert seen.get(device, []) == at_once(t, samples)
+
+
 def test_old_hops_advance_the_filter_but_give_no_window() -> None:
     t, samples = stream(6.0)
     pipeline, counters = imu()
