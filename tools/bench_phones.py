@@ -225,8 +225,12 @@ STAGES: Final = {
 }  # fmt: skip
 
 
+WAITS: Final = ("wait (threading.py", "select (selectors.py", "_loop (paho/mqtt/client.py")
+"""Innermost frames of threads that wait, which py-spy does not tell from work everywhere."""
+
+
 def profile(pid: int, seconds: float) -> dict[str, float]:
-    """Share of the samples of a running Python process by stage: the innermost file that is ours (py-spy)."""
+    """Share of a running Python process's work by stage: the innermost file that is ours (py-spy)."""
     py_spy = Path(sys.executable).with_name("py-spy")
     if not py_spy.exists():
         raise click.ClickException("--profile needs py-spy: pip install py-spy")
@@ -238,7 +242,9 @@ def profile(pid: int, seconds: float) -> dict[str, float]:
         found: Counter[str] = Counter()
         for line in out:
             frames, _, n = line.rpartition(" ")
-            found[_stage(frames.split(";"))] += int(n)
+            stack = frames.split(";")
+            if not any(place in stack[-1] for place in WAITS):
+                found[_stage(stack)] += int(n)
     total = sum(found.values())
     return {stage: round(n / total, 3) for stage, n in found.most_common()}
 
