@@ -81,11 +81,12 @@ class Joint:
             return None
         base = by[source]
         newest_s = self._newest_even(source, by)
-        if newest_s is None or not (base.t[0] > newest_s and (base.t[1:] > base.t[:-1]).all()):
+        rises = (base.t[1:] > base.t[:-1]).all()
+        if newest_s is None or not (base.t[0] > newest_s and rises and math.isfinite(base.t[-1])):
             return None
         for r in by.values():
-            if not (np.array_equal(r.t, base.t) and math.isfinite(r.xyz.sum() + r.t.sum())):
-                return None
+            if len(r.t) != len(base.t) or not ((r.t == base.t).all() and math.isfinite(r.xyz.sum())):
+                return None  # NaN equals nothing
         self.seen_s = base.arrival_s
         self._waiting_s = newest_s
         self._began_s = min(self._began_s, float(base.t[0]))
@@ -93,9 +94,10 @@ class Joint:
         self._even_count += len(base.t)
         while self._even_count - len(self._even[0][source].t) > KEPT:
             self._even_count -= len(self._even.popleft()[source].t)
-        acc = base.xyz + by[Sensor.GRAVITY].xyz if source is Sensor.LINEAR else base.xyz
-        gyro = by[Sensor.GYRO].xyz if Sensor.GYRO in by else np.zeros_like(acc)
-        samples = np.concatenate([acc, gyro], axis=1).astype(np.float32)
+        samples = np.zeros((len(base.t), 6), np.float32)
+        samples[:, :3] = base.xyz + by[Sensor.GRAVITY].xyz if source is Sensor.LINEAR else base.xyz
+        if Sensor.GYRO in by:
+            samples[:, 3:] = by[Sensor.GYRO].xyz
         return Chunk(self._device, base.t, samples, base.arrival_s, Sensor.GYRO in by)
 
     def _newest_even(self, source: Sensor, sensors: Collection[Sensor]) -> float | None:
