@@ -108,7 +108,7 @@ def _frozen(weights: bytes, methods: list[str], bfloat16: bool = False) -> torch
     if not may_write_code():
         torch.backends.nnpack.set_flags(False)  # type: ignore[no-untyped-call]
         torch.backends.mkldnn.set_flags(False)  # type: ignore[no-untyped-call]
-        log.info("oneDNN is off, since this process may not write code; windows cost 2 to 3 times as much")
+        log.info("oneDNN is off, since this process may not write code; windows cost up to twice as much")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch.jit is deprecated upstream; this module alone depends on it
         module = torch.jit.load(io.BytesIO(weights), map_location="cpu").eval()  # type: ignore[no-untyped-call]

@@ -70,6 +70,14 @@ def test_the_plain_script_labels_the_same_windows() -> None:
     assert report["hard"]["dropped"] == report["naive"]["dropped"] == 0
 
 
+@pytest.mark.mosquitto
+def test_bench_of_two_instances_keeps_their_phones_apart() -> None:
+    report = bench("instances", "--phones", "10", "--seconds", "5", "--warm-up-s", "4")
+    assert report["dropped"] == 0
+    assert len(report["two_us_per_phone_s"]) == 2
+    assert min(report["alone_us_per_phone_s"], *report["two_us_per_phone_s"]) > 0
+
+
 def test_bench_of_a_window_knows_every_engine() -> None:
     """Also for a model that takes fewer channels."""
     rows = bench("window", "--model", "lstm-acc")["us_per_window"]

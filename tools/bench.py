@@ -3,6 +3,7 @@
 python tools/bench.py phones --phones 2000 --codec native --batch-s 0.5 --json
 python tools/bench.py sweep
 python tools/bench.py naive
+python tools/bench.py instances
 python tools/bench.py window
 python tools/bench.py webcam --json
 """
@@ -22,7 +23,7 @@ from rich.table import Table
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # `python tools/x.py` and `python -m tools.x`
 
-from tools import bench_webcam
+from tools import bench_instances, bench_webcam
 from tools.bench_phones import Load, Report, forward_us, measure
 from tools.swarm import DIALECTS
 
@@ -133,6 +134,21 @@ def naive(phones: int, as_json: bool, **of_load: object) -> None:
     else:
         _show([ours, plain])
         print(f"first hard, then the plain script: {times} times the CPU")
+
+
+@cli.command()
+@click.option(
+    "--phones", default=1000, show_default=True, type=click.IntRange(min=1), help="Of each instance."
+)
+@options(batch, seconds, warm_up, model, as_json)
+def instances(as_json: bool, **of_load: object) -> None:
+    """Two daemons with topics of their own against one: what a second core is worth."""
+    result = msgspec.to_builtins(bench_instances.measure(msgspec.convert(of_load, Load)))
+    if as_json:
+        print(json.dumps(result))
+        return
+    for name, value in result.items():
+        print(f"{name:30} {value}")
 
 
 @cli.command()

@@ -93,8 +93,7 @@ def measure(load: Load, profile_s: float = 0.0) -> Report:
         sent = json.loads(swarm.stdout.readline())
         swarm.wait()
         listener.wait_until_quiet(DRAIN_S)
-        count = max(1, round(load.batch_s * RATE_HZ))
-        windows = max(0, (sent["batches"] * count - WINDOW) // HOP + 1) * load.phones
+        windows = windows_sent(sent["batches"], load)
         latency_ms, own_ms = listener.latencies(start_s, load)
     bare = forward_us(load.model, FORWARD_BATCH) / HOP_S
     per_phone = cpu_s / measured_s / load.phones * 1e6
@@ -116,6 +115,12 @@ def measure(load: Load, profile_s: float = 0.0) -> Report:
         load_late_ms=round(sent["late_s"] * 1000, 1),
         where=where,
     )
+
+
+def windows_sent(batches: int, load: Load) -> int:
+    """How many windows so many batches of every phone complete."""
+    samples = batches * max(1, round(load.batch_s * RATE_HZ))
+    return max(0, (samples - WINDOW) // HOP + 1) * load.phones
 
 
 def _start(
@@ -157,14 +162,15 @@ class _Seen(msgspec.Struct):
 class Listener:
     """A subscriber: when did which label arrive."""
 
-    def __init__(self, url: str, stack: contextlib.ExitStack) -> None:
+    def __init__(self, url: str, stack: contextlib.ExitStack, prefix: str = "hard") -> None:
+        self._status = f"{prefix}/status"
         self.measuring = False
         self.labels = 0
         self._seen: list[tuple[float, bytes]] = []
         self._newest_s = 0.0
         self._online = False
         broker = Broker(parse_url(url), Counters())
-        broker.listen({"hard/+/activity": 0, "hard/status": 0}, self._take)
+        broker.listen({f"{prefix}/+/activity": 0, self._status: 0}, self._take)
         broker.start()
         stack.callback(broker.stop)
         if not broker.wait_ready(START_S):
@@ -172,7 +178,7 @@ class Listener:
 
     def _take(self, topic: str, payload: bytes) -> None:
         now_s = time.monotonic()
-        if topic == "hard/status":
+        if topic == self._status:
             self._online = payload == b"online"
             return
         self.labels += 1
