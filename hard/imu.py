@@ -63,20 +63,18 @@ class Imu:
 
     def push_many(self, chunks: Sequence[Chunk]) -> None:
         """Take chunks, in the order of each device's time."""
-        while chunks:
-            together: dict[int, Chunk] = {}
-            later: list[Chunk] = []  # of devices that are in `together` already
-            for chunk in chunks:
-                row = self._rows.get(chunk.device)
-                if row is None and (row := self._admit(chunk.device)) is None:
-                    self._counters.add(Drop.TOO_MANY_DEVICES)
-                elif row in together:
-                    later.append(chunk)
-                elif len(chunk.t):
-                    together[row] = chunk
-            if together:
-                self._streams.push_many(list(together), list(together.values()))
-            chunks = later
+        queues: dict[int, list[Chunk]] = {}
+        for chunk in chunks:
+            row = self._rows.get(chunk.device)
+            if row is None and (row := self._admit(chunk.device)) is None:
+                self._counters.add(Drop.TOO_MANY_DEVICES)
+            elif len(chunk.t):
+                queues.setdefault(row, []).append(chunk)
+        turn = 0
+        while queues:
+            self._streams.push_many(list(queues), [queue[turn] for queue in queues.values()])
+            turn += 1
+            queues = {row: queue for row, queue in queues.items() if len(queue) > turn}
 
     def prepare(self, oldest_s: float = -np.inf) -> Windows | None:
         """Filter every hop that is due and return the windows that they complete, in arrival order.
