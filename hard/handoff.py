@@ -25,6 +25,7 @@ class Inbox:
         self.put_many((message,))
 
     def put_many(self, messages: Sequence[Message]) -> None:
+        """Append messages that came together."""
         with self._ready:
             if messages and not self._queue:
                 self._ready.notify()

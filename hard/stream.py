@@ -39,6 +39,9 @@ STATE: Final = np.dtype(
     ]
 )
 State = NDArray[np.void]  # of STATE, (B,)
+NEW: Final = np.zeros((), STATE)
+NEW["then"] = NEW["now"] = np.inf
+NEW["late_from"] = np.nan
 
 
 class Hops(msgspec.Struct, frozen=True):
@@ -79,9 +82,7 @@ class Streams:
         """A device without any samples."""
         while row >= len(self._state):
             self._state = np.concatenate([self._state, np.zeros_like(self._state)])
-        self._state[row] = 0
-        for name, value in {"then": np.inf, "now": np.inf, "late_from": np.nan}.items():
-            self._state[name][row] = value
+        self._state[row] = NEW
         self._state["slot"][row] = self._rooms[0].open()
 
     def close(self, row: int) -> None:
@@ -197,7 +198,7 @@ class Streams:
         """Move a device to the next larger rooms; False where there is none."""
         waiting = self._rooms[s["size"][0]]
         room = min(2 * waiting.room, MAX_SAMPLES)
-        if room == waiting.room:
+        if room <= waiting.room:
             return False
         if s["size"][0] + 1 == len(self._rooms):
             self._rooms.append(Waiting(room, slots=16))
