@@ -102,6 +102,10 @@ class Broker:
             if gone:
                 self._client.unsubscribe(gone)
 
+    def rest(self, seconds: float) -> None:
+        """From now on leave what comes where it is for so long after each reading; labels go out at once."""
+        self._client.rest_s = seconds
+
     def listen_to(self, topic: str, on_message: OnMessage, qos: int = 1) -> None:
         """Subscribe to one topic, without wildcards, whose messages go to their own callback."""
         self._filters[topic] = qos

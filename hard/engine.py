@@ -25,7 +25,7 @@ EVICT_EVERY_S = 5.0
 LISTEN_EVERY_S = 1.0  # for silence
 ALIGNER_KEEPS_S = 60.0  # readings older than this are of no use any more
 IDLE_S = 1.0
-FLEET = 16  # devices: from here on messages are gathered for longer, since a batch of windows costs less each
+FLEET = 16  # devices: from here on sources gather messages, since a batch of windows costs less each
 FLEET_TICKS = 2.0  # at most; 200 phones cost a quarter less than with 1.5
 FLEET_BATCH = 48  # windows; larger batches cost as much a window: 5,000 phones are not gathered for longer
 MAX_NAMES = 100_000
@@ -89,7 +89,8 @@ class Engine:
     def run(self, stop: threading.Event) -> None:
         """Tick until `stop` is set and the inbox is empty.
 
-        Ticks are at least `tick_s` apart under load, and up to twice as much for a fleet.
+        Ticks are at least `tick_s` apart under load. For a fleet, sources gather messages for up to twice as
+        much (`Inbox.gather_s`), where they come from and not here: what is read at once costs less to read.
         """
         evict_s = listen_s = 0.0
         while True:
@@ -110,14 +111,15 @@ class Engine:
                 self._refresh()
                 self.listen(started_s)
             self.ticks += 1
+            self._inbox.gather_s = self._gather_s()
             if messages:
-                stop.wait(max(0.0, started_s + self._gather_s() - time.monotonic()))
+                stop.wait(max(0.0, started_s + self._tick_s - time.monotonic()))
 
     def _gather_s(self) -> float:
-        """From one tick to the next."""
+        """How long sources are to gather messages."""
         devices, w = self._recognizer.devices, self._recognizer.model.card.windowing
         if devices < FLEET:
-            return self._tick_s
+            return 0.0
         batch_s = FLEET_BATCH * w.hop / w.rate_hz / devices
         return min(max(batch_s, self._tick_s), FLEET_TICKS * self._tick_s)
 

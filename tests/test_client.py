@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
 
 import paho.mqtt.client as mqtt
 import pytest
@@ -46,7 +46,7 @@ def packet(topic: bytes, payload: bytes, qos: int, mid: int, protocol: MQTTProto
             return bytes([0x30 | qos << 1]) + bytes(size) + body
 
 
-@contextmanager
+@contextlib.contextmanager
 def server(parts: list[bytes]) -> Iterator[int]:
     """A loopback server that sends these bytes, a part at a time, to who connects; yields its port."""
     listener = socket.create_server(("127.0.0.1", 0))
@@ -130,3 +130,68 @@ def test_a_block_of_messages_arrives_as_messages(mosquitto: int, mqtt5: bool) ->
         sender.stop()
         receiver.stop()
     assert counters.drops() == {}
+
+
+def test_what_goes_out_does_not_wait_while_reading_rests() -> None:
+    """What comes while the client rests stays in the socket, labels leave, and `stop` ends it."""
+    first, second = (packet(b"in", payload, 0, 0, V311) for payload in (b"1", b"2"))
+    got: list[bytes] = []
+    taken, left = threading.Event(), threading.Event()
+    listener = socket.create_server(("127.0.0.1", 0))
+    broker = Broker(BrokerUrl("127.0.0.1", listener.getsockname()[1]), Counters())
+
+    def take(_topic: str, payload: bytes) -> None:
+        got.append(payload)
+        broker.rest(60.0)
+        taken.set()
+
+    def serve() -> None:
+        peer, _ = listener.accept()
+        with peer:
+            peer.recv(4096)  # CONNECT
+            peer.sendall(CONNACK[V311] + first)
+            if not taken.wait(10):
+                return
+            peer.sendall(second)
+            said = b""
+            while b"label" not in said and (part := peer.recv(4096)):
+                said += part
+                if said.count(b"\x82") == 1 and b"label" not in said:
+                    broker.publish_many([("out", b"label")])
+            left.set()
+            with contextlib.suppress(ConnectionResetError):  # "2" was never read
+                while peer.recv(4096):
+                    pass
+
+    broker.listen({"in": 0}, take)
+    thread = threading.Thread(target=serve)
+    thread.start()
+    try:
+        broker.start()
+        assert left.wait(10)
+        assert got == [b"1"]
+    finally:
+        broker.stop()
+        thread.join(10)
+        listener.close()
+    assert not thread.is_alive()
+
+
+def test_messages_behind_an_acknowledgement_are_taken_together() -> None:
+    """However many messages are in flight: paho's loop_read would take as many packets in its slower way."""
+    acks = b"".join(bytes([0x40, 2, 0, mid]) for mid in range(1, 6))
+    wire = acks + b"".join(packet(b"in", b"%d" % i, 0, 0, V311) for i in range(50))
+    takes: list[int] = []
+    client = Client(CallbackAPIVersion.VERSION2, "test", protocol=V311)
+    client.take = lambda messages: takes.append(len(messages))
+    with server([CONNACK[V311]]) as port:
+        client.connect("127.0.0.1", port)
+        while not client.is_connected():
+            assert client.loop(5.0) == mqtt.MQTT_ERR_SUCCESS
+        for _ in range(20):
+            client.publish("out", b"event", qos=1)
+        client._unread, client._read_to = wire, 0
+        assert client.loop_read() == mqtt.MQTT_ERR_SUCCESS
+        client.disconnect()
+        client.loop(1.0)
+    assert takes == [50]

@@ -43,6 +43,7 @@ class MqttSource:
         if len(taken) < len(messages):
             self._counters.add(Drop.PAYLOAD_TOO_LARGE, len(messages) - len(taken))
         self._inbox.put_many(taken)
+        self._broker.rest(self._inbox.gather_s)
 
 
 def _filters(settings: MqttSourceSettings) -> dict[str, int]:
