@@ -139,7 +139,7 @@ class Broker:
         The newest retained payload of a topic is published again on every connect, also one that got False.
         """
         if retain:
-            self._retained.put(topic, payload, qos)
+            self._retained.put([(topic, payload)], qos)
         if not self._client.is_connected():
             self._counters.add(Drop.NOT_CONNECTED)
             return False
@@ -159,8 +159,7 @@ class Broker:
         The others are counted and, where they are retained, come later: see `publish`.
         """
         if retain:
-            for topic, payload in messages:
-                self._retained.put(topic, payload, 0)
+            self._retained.put(messages, 0)
         if not self._client.is_connected():
             self._counters.add(Drop.NOT_CONNECTED, len(messages))
             return 0

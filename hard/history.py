@@ -14,7 +14,7 @@ STALE: Final = "stale"
 OFFLINE: Final = "offline"
 
 
-class _Track(msgspec.Struct):
+class _Track(msgspec.Struct, gc=False):
     label: Label  # the newest with a window behind it
     entered_t: float  # device seconds at which its activity began
     arrival_s: float  # monotonic arrival of its window's last sample

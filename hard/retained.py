@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict, deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 
 class Retained:
@@ -19,12 +19,13 @@ class Retained:
         self._lock = threading.Lock()
         self._due: deque[str] = deque()
 
-    def put(self, topic: str, payload: bytes, qos: int) -> None:
-        """To be called before the payload is published: see `pump`."""
+    def put(self, messages: Iterable[tuple[str, bytes]], qos: int) -> None:
+        """Topics with their payloads; to be called before these are published: see `pump`."""
         with self._lock:
-            self._newest[topic] = (payload, qos)
-            self._newest.move_to_end(topic)
-            if len(self._newest) > self._max_topics:
+            for topic, payload in messages:
+                self._newest[topic] = (payload, qos)
+                self._newest.move_to_end(topic)
+            while len(self._newest) > self._max_topics:
                 self._newest.popitem(last=False)
 
     def cleared(self, topic: str) -> None:

@@ -25,7 +25,7 @@ LOG_FLOOR: Final = math.log(FLOOR)
 LOW_CONFIDENCE: Final = "low confidence"
 
 
-class Steady(msgspec.Struct, frozen=True):
+class Steady(msgspec.Struct, frozen=True, gc=False):
     """A device's activity as of one window."""
 
     activity: str
@@ -34,7 +34,7 @@ class Steady(msgspec.Struct, frozen=True):
     restarted: bool  # nothing before this window counted
 
 
-class _State(msgspec.Struct):
+class _State(msgspec.Struct, gc=False):
     names: list[str]  # the model's activities; another model's begin anew
     t_end: float  # device seconds of the newest window
     logs: list[float]  # averaged logarithms: the model's activities, then `unknown`

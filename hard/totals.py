@@ -123,6 +123,7 @@ class Totals:
         self._fresh: dict[Key, float] = {}
         self._gone: set[str] = set()
         self._last_t: dict[str, float] = {}  # engine's thread: device seconds of the newest window
+        self._quarter, self._quarters_day = -1, ""  # likewise
         self._pending: dict[Key, float] = {}  # this and the rest: the thread of `run`
         self._today: dict[str, DayTotals] = {}
         self._due: set[str] = set()  # devices whose totals changed since they were published
@@ -148,8 +149,15 @@ class Totals:
                 step_s = t - self._last_t.get(device, t)
                 self._last_t[device] = t
                 if 0 < step_s <= self._longest_s:
-                    key = (self._day(label.window_end_s).isoformat(), device, label.activity)
+                    key = (self._day_of(label.window_end_s), device, label.activity)
                     self._fresh[key] = self._fresh.get(key, 0.0) + step_s
+
+    def _day_of(self, utc_s: float) -> str:
+        """ISO 8601; days begin with a quarter of an hour, in every time zone."""
+        quarter = int(utc_s // 900)
+        if quarter != self._quarter:
+            self._quarter, self._quarters_day = quarter, self._day(utc_s).isoformat()
+        return self._quarters_day
 
     def announce(self, events: list[Event]) -> None:
         """Totals come from labels, so that a kill loses little of an activity that lasts."""

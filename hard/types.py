@@ -31,7 +31,7 @@ class Message(msgspec.Struct, frozen=True, gc=False):
     arrival_s: float  # time.monotonic() at arrival
 
 
-class Chunk(msgspec.Struct, frozen=True):
+class Chunk(msgspec.Struct, frozen=True, gc=False):
     """Consecutive samples of one device, in SI units; nobody writes to the arrays after creation.
 
     Acceleration is specific force in the Android convention: +9.8 m/s² on the axis that points up at rest.
@@ -65,7 +65,7 @@ class Sensor(enum.Enum):
     __hash__ = object.__hash__  # members are singletons; Enum's own takes ten times as long
 
 
-class Readings(msgspec.Struct, frozen=True):
+class Readings(msgspec.Struct, frozen=True, gc=False):
     """Consecutive values of one sensor of one device; hard.align joins them into Chunks.
 
     Acceleration in the Android convention, as in Chunk; nobody writes to the arrays after creation.
@@ -125,7 +125,7 @@ class Windows(msgspec.Struct, frozen=True):
     gaps: list[int]  # restarts of the device's window so far
 
 
-class Prediction(msgspec.Struct, frozen=True):
+class Prediction(msgspec.Struct, frozen=True, gc=False):
     """What a model says of one window; `reason` tells why an activity is `unknown`."""
 
     device: str
@@ -144,7 +144,7 @@ class Prediction(msgspec.Struct, frozen=True):
     passing: bool = False  # `unknown` between two postures: the steady label goes on by the probabilities
 
 
-class Label(msgspec.Struct, frozen=True):
+class Label(msgspec.Struct, frozen=True, gc=False):
     """A device's steady activity at a window's end, as subscribers get it, with the window's prediction."""
 
     prediction: Prediction
@@ -157,7 +157,7 @@ class Label(msgspec.Struct, frozen=True):
     latency_ms: float  # from arrival of the window's last sample to the moment of publishing
 
 
-class DayTotals(msgspec.Struct, frozen=True):
+class DayTotals(msgspec.Struct, frozen=True, gc=False):
     """What a device did on one day; nobody writes to `seconds` after creation."""
 
     device: str
@@ -165,7 +165,7 @@ class DayTotals(msgspec.Struct, frozen=True):
     seconds: dict[str, float]  # by steady activity
 
 
-class Event(msgspec.Struct, frozen=True):
+class Event(msgspec.Struct, frozen=True, gc=False):
     """A person begins or ends a steady activity; `unknown` is none, and has no events."""
 
     device: str

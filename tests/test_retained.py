@@ -20,7 +20,7 @@ def test_the_last_payload_published_is_the_newest(
 
     def put(topic: str, n: int) -> None:
         newest[topic] = b"%d" % n if n else b""
-        retained.put(topic, newest[topic], 0)
+        retained.put([(topic, newest[topic])], 0)
 
     def publish(topic: str, payload: bytes, _qos: int) -> bool:
         if waiting:
@@ -41,7 +41,7 @@ def test_the_last_payload_published_is_the_newest(
 def test_the_number_of_topics_is_bounded() -> None:
     retained, published = Retained(max_topics=3), list[str]()
     for topic in "abcad":
-        retained.put(topic, b"x", 0)
+        retained.put([(topic, b"x")], 0)
     retained.renew()
     retained.pump(lambda topic, _payload, _qos: published.append(topic) is None, 10)
     assert published == ["c", "a", "d"]
@@ -49,7 +49,7 @@ def test_the_number_of_topics_is_bounded() -> None:
 
 def test_a_topic_that_was_cleared_is_not_renewed_again() -> None:
     retained, published = Retained(), list[bytes]()
-    retained.put("a", b"", 0)
+    retained.put([("a", b"")], 0)
     for _ in range(2):
         retained.renew()
         retained.pump(lambda _topic, payload, _qos: published.append(payload) is None, 10)

@@ -83,8 +83,8 @@ def encode(label: Label) -> bytes:
             activity=label.activity,
             confidence=_share(label.confidence),
             raw=Raw(p.activity, _share(p.confidence)),
-            probabilities={name: _share(value) for name, value in p.probabilities.items()},
-            since=iso(label.since_s),
+            probabilities={name: int(x * 1e4 + 0.5) / 1e4 for name, x in p.probabilities.items()},
+            since=_since(label.since_s),
             window_end=WindowEnd(round(p.t_end, 6), iso(label.window_end_s)),
             seq=label.seq,
             model=ModelId(p.model, p.model_hash),
@@ -149,6 +149,9 @@ def iso(utc_s: float) -> str:
     """2026-11-20T05:17:48.123Z."""
     seconds, us = divmod(round(utc_s * 1e6), 1_000_000)
     return f"{_second(seconds)}.{us // 1000:03d}Z"
+
+
+_since = functools.lru_cache(maxsize=16_384)(iso)  # the same for as long as an activity lasts
 
 
 @functools.lru_cache(maxsize=1024)  # labels of one second share it
