@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,7 @@ TICKS_PER_SAMPLE: Final = 256
 the grid does not depend on how a clock's offset rounds, nor on how samples were split into messages."""
 
 Ticks = NDArray[np.int32]
+Real = TypeVar("Real", np.float32, np.float64)
 
 
 class GravityFilter:
@@ -46,7 +47,7 @@ class GravityFilter:
         return out[:, : self.hop], out[:, self.hop :]
 
 
-def resample(ticks: Ticks, samples: F32, counts: NDArray[np.intp], hop: int) -> F64:
+def resample(ticks: Ticks, samples: F32, counts: NDArray[np.intp], hop: int) -> F32:
     """Values on the grid 0, 256, ... (hop - 1) * 256 ticks, for a batch of irregular recordings.
 
     ticks (B, n) strictly increasing in each row's first `counts` entries and larger than any grid point in
@@ -54,65 +55,67 @@ def resample(ticks: Ticks, samples: F32, counts: NDArray[np.intp], hop: int) -> 
     linearly; faster rows are averaged over an output period (at twice the output rate and above; over less
     between), which ends at the grid point, against aliasing. Samples that lie on the grid come out unchanged.
     """
-    grid = np.arange(hop, dtype=np.int64) * TICKS_PER_SAMPLE
-    out = _interpolate(ticks, samples, counts, grid)  # (B, hop, 6)
+    out = _interpolate(ticks, samples, counts, hop)  # (B, hop, 6)
     rows = np.arange(len(ticks))
     span = ticks[rows, counts - 1] - ticks[:, 0]
     period = span / np.maximum(counts - 1, 1)  # (B,) mean input period, ticks
     fast = np.flatnonzero(period < 0.95 * TICKS_PER_SAMPLE)
     if fast.size:
         width = np.minimum(2 * (TICKS_PER_SAMPLE - period[fast]), TICKS_PER_SAMPLE)
-        out[fast] = _average(ticks[fast], samples[fast], counts[fast], grid, width)
+        out[fast] = _average(ticks[fast], samples[fast], counts[fast], hop, width)
     return out
-
-
-def _locate(ticks: Ticks, counts: NDArray[np.intp], at: F64) -> NDArray[np.intp]:
-    """Index of the last sample at or before each time, (B, m) -> (B, m); 0 before the first sample."""
-    offset = np.arange(len(ticks), dtype=np.float64)[:, None] * (1 << 24)  # one search over all rows
-    flat = (ticks + offset).ravel()
-    found = np.searchsorted(flat, (at + offset).ravel(), side="right").reshape(at.shape) - 1
-    found -= np.arange(len(ticks))[:, None] * ticks.shape[1]
-    return np.clip(found, 0, counts[:, None] - 1)
 
 
 def _neighbours(
-    ticks: Ticks, samples: F32, counts: NDArray[np.intp], at: F64
-) -> tuple[NDArray[np.intp], F64, F64, F64]:
-    """The sample at or before each time, the step to the next one, the elapsed and the total time between."""
-    lo = _locate(ticks, counts, at)
-    hi = np.minimum(lo + 1, counts[:, None] - 1)
-    rows = np.arange(len(ticks))[:, None]
-    before = samples[rows, lo].astype(np.float64)  # (B, m, 6)
-    step = samples[rows, hi] - before
-    elapsed = at - ticks[rows, lo]
-    total = np.maximum(ticks[rows, hi] - ticks[rows, lo], 1)
-    inside = (elapsed >= 0) & (hi > lo)  # constant beyond both ends
-    return lo, before, step * inside[..., None], np.stack([elapsed, total.astype(np.float64)])
+    ticks: Ticks, samples: NDArray[Real], counts: NDArray[np.intp], hop: int, early: F64
+) -> tuple[NDArray[np.intp], NDArray[Real], NDArray[Real], F64, F64]:
+    """Around the times `early` (B,) ticks before each grid point: the sample at or before each.
+
+    Returns its index among all (B * n) samples, its value and the step to the next one, (B, hop, 6), the time
+    since it and that from it to the next one, (B, hop). Beyond both ends of a row the signal is constant.
+    """
+    batch, n = ticks.shape
+    point = np.ceil(
+        (ticks + early[:, None]) / TICKS_PER_SAMPLE
+    )  # the first grid point that a sample precedes
+    point = np.clip(point, 0, hop).astype(np.intp) + np.arange(batch)[:, None] * (hop + 1)
+    begun = np.bincount(point.ravel(), minlength=batch * (hop + 1)).reshape(batch, hop + 1)
+    last = counts[:, None] - 1
+    lo = np.clip(np.cumsum(begun[:, :hop], axis=1) - 1, 0, last)  # (B, hop)
+    row = np.arange(batch)[:, None] * n
+    at, after = row + lo, row + np.minimum(lo + 1, last)
+    flat, times = samples.reshape(-1, samples.shape[2]), ticks.reshape(-1)
+    before = flat[at]
+    step = flat[after] - before
+    elapsed = np.arange(hop) * TICKS_PER_SAMPLE - early[:, None] - times[at]
+    total = np.maximum(times[after] - times[at], 1).astype(np.float64)
+    outside = (elapsed < 0) | (after == at)
+    if outside.any():
+        step[outside] = 0
+    return at, before, step, elapsed, total
 
 
-def _interpolate(ticks: Ticks, samples: F32, counts: NDArray[np.intp], grid: NDArray[np.int64]) -> F64:
-    at = np.broadcast_to(grid.astype(np.float64), (len(ticks), len(grid)))
-    _, before, step, (elapsed, total) = _neighbours(ticks, samples, counts, at)
-    out: F64 = before + step * (elapsed / total)[..., None]
-    return out
+def _interpolate(ticks: Ticks, samples: F32, counts: NDArray[np.intp], hop: int) -> F32:
+    _, before, step, elapsed, total = _neighbours(ticks, samples, counts, hop, np.zeros(len(ticks)))
+    step *= (elapsed / total).astype(np.float32)[..., None]
+    before += step
+    return before
 
 
-def _average(
-    ticks: Ticks, samples: F32, counts: NDArray[np.intp], grid: NDArray[np.int64], width: F64
-) -> F64:
-    """Mean of the piecewise linear signal over [grid - width, grid], from its integral."""
-    rows = np.arange(len(ticks))[:, None]
+def _average(ticks: Ticks, samples: F32, counts: NDArray[np.intp], hop: int, width: F64) -> F64:
+    """Mean of the piecewise linear signal over `width` (B,) ticks before each grid point, by its integral."""
     x = samples.astype(np.float64)
     dt = np.diff(ticks, axis=1).astype(np.float64)
     area = 0.5 * (x[:, 1:] + x[:, :-1]) * dt[..., None]
-    integral = np.concatenate([np.zeros_like(x[:, :1]), np.cumsum(area, axis=1)], axis=1)  # (B, n, 6)
-    ends = np.broadcast_to(grid.astype(np.float64), (len(ticks), len(grid)))
+    integral = np.concatenate([np.zeros_like(x[:, :1]), np.cumsum(area, axis=1)], axis=1).reshape(
+        -1, x.shape[2]
+    )
 
-    def up_to(at: F64) -> F64:
-        lo, before, step, (elapsed, total) = _neighbours(ticks, samples, counts, at)
+    def up_to(early: F64) -> F64:
+        at, before, step, elapsed, total = _neighbours(ticks, x, counts, hop, early)
         e = elapsed[..., None]
-        out: F64 = integral[rows, lo] + before * e + step / total[..., None] * (0.5 * e * e)
+        out: F64 = integral[at] + before * e + step / total[..., None] * (0.5 * e * e)
         return out
 
-    mean: F64 = (up_to(ends) - up_to(ends - width[:, None])) / width[:, None, None]
+    mean: F64 = (up_to(np.zeros(len(ticks))) - up_to(width)) / width[:, None, None]
     return mean

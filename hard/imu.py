@@ -86,8 +86,12 @@ class Imu:
         due = joined(self._streams.due)
         self._streams.due = []
         raw = resample(due.ticks, due.samples, due.counts, self.windowing.hop)  # (B, hop, 6)
-        x = np.empty((len(raw), self.windowing.window, 9), np.float32)
-        for turn in _turns(due.rows):  # a device with several hops due takes several turns
+        turns = _turns(due.rows)  # a device with several hops due takes several
+        x = self._advance(turns[0], due, raw)
+        if len(turns) > 1:
+            first, x = x, np.empty((len(raw), *x.shape[1:]), np.float32)
+            x[turns[0]] = first
+        for turn in turns[1:]:
             x[turn] = self._advance(turn, due, raw)
         complete = due.index >= self.windowing.window // self.windowing.hop - 1
         fresh = complete & (due.arrival_s >= oldest_s)
@@ -123,10 +127,10 @@ class Imu:
             self.forget(device)
         return gone
 
-    def _advance(self, turn: Rows, due: Hops, raw: F64) -> F32:
+    def _advance(self, turn: Rows, due: Hops, raw: F32) -> F32:
         """One hop of each of these (distinct) devices through the filter; their spans (n, window, 9)."""
         rows = due.rows[turn]
-        acc = raw[turn, :, :3] / G  # (n, hop, 3) g
+        acc = np.divide(raw[turn, :, :3], G, dtype=np.float64)  # (n, hop, 3) g
         z = self._z[rows]
         first = due.index[turn] == 0
         if first.any():
