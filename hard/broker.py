@@ -28,6 +28,7 @@ OnMessage = Callable[[str, bytes], None]
 OnMessages = Callable[[list[tuple[str, bytes]]], None]
 MAX_BACKOFF_S: Final = 5  # labels are to flow again within 10 s of the end of any trouble
 STOP_S: Final = 1.0
+MAX_IN_FLIGHT: Final = 200  # events that wait for an acknowledgement, which is read after a rest
 MAX_TOPICS: Final = 65_536  # remembered as text
 MAX_TROUBLES: Final = 8  # kinds of trouble logged in one outage
 
@@ -124,6 +125,8 @@ class Broker:
             client.will_set(self._presence, "offline", qos=1, retain=True)
         client.reconnect_delay_set(1, MAX_BACKOFF_S)
         client.max_queued_messages_set(self._max_queued)
+        if not self.url.mqtt5:  # where a broker may allow no more than paho's 20
+            client.max_inflight_messages_set(MAX_IN_FLIGHT)
         self._wire(on=True)
         client.connect_async(self.url.host, self.url.port, self._keepalive_s)
         client.loop_start()

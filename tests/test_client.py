@@ -177,6 +177,38 @@ def test_what_goes_out_does_not_wait_while_reading_rests() -> None:
     assert not thread.is_alive()
 
 
+def test_events_do_not_wait_for_acknowledgements_that_are_not_read_yet() -> None:
+    listener = socket.create_server(("127.0.0.1", 0))
+    broker = Broker(BrokerUrl("127.0.0.1", listener.getsockname()[1]), Counters())
+    events = [b"event-%03d" % i for i in range(150)]  # paho's own limit is 20
+    all_came = threading.Event()
+
+    def serve() -> None:
+        peer, _ = listener.accept()
+        with peer:
+            peer.recv(4096)  # CONNECT
+            peer.sendall(CONNACK[V311])
+            said = b""
+            while not all(event in said for event in events) and (part := peer.recv(65_536)):
+                said += part
+            all_came.set()
+            while peer.recv(4096):
+                pass
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    try:
+        broker.start()
+        assert broker.wait_ready(10)
+        for event in events:
+            assert broker.publish("out", event, qos=1)
+        assert all_came.wait(10)
+    finally:
+        broker.stop()
+        thread.join(10)
+        listener.close()
+
+
 def test_messages_behind_an_acknowledgement_are_taken_together() -> None:
     """However many messages are in flight: paho's loop_read would take as many packets in its slower way."""
     acks = b"".join(bytes([0x40, 2, 0, mid]) for mid in range(1, 6))

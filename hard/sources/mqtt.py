@@ -43,7 +43,8 @@ class MqttSource:
         if len(taken) < len(messages):
             self._counters.add(Drop.PAYLOAD_TOO_LARGE, len(messages) - len(taken))
         self._inbox.put_many(taken)
-        self._broker.rest(self._inbox.gather_s)
+        # with a higher QoS the broker sends no more before some 20 messages have been acknowledged
+        self._broker.rest(self._inbox.gather_s if self._settings.qos == 0 else 0.0)
 
 
 def _filters(settings: MqttSourceSettings) -> dict[str, int]:
