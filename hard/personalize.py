@@ -85,7 +85,7 @@ def _model_of(tracks: Sequence[Track], settings: ImuSettings) -> Model:
     if settings.elsewhere_model is None or tracks[0].rotation is not None:
         return model
     elsewhere = load_model(settings.elsewhere_model)
-    recognizer = Recognizer(model, elsewhere_model=elsewhere)
+    recognizer = Recognizer(model, acc_model=model, elsewhere_model=elsewhere)
     won, began_s = 0, 0.0
     for track in sorted(
         tracks, key=_movement, reverse=True

@@ -18,7 +18,7 @@ from hard.recordings import Recording, read_recording
 from hard.recordings.join import Series, join
 from hard.stats import Counters
 from hard.synthetic import SyntheticPhone
-from hard.types import Prediction, Sensor
+from hard.types import HardError, Prediction, Sensor
 
 
 def synthetic(seconds: float = 12.0) -> Recording:
@@ -121,10 +121,10 @@ SHORT = synthetic(3.0)
     time=st.sampled_from(sorted(TIMES)), acc=st.sampled_from(sorted(ACCS)),
     gyro=st.none() | st.sampled_from(sorted(GYROS)), order=st.randoms(use_true_random=False),
     delimiter=st.sampled_from([",", ";", "\t", ";,", "\t,"]), upper=st.booleans(), quoted=st.booleans(),
-    begins_s=st.sampled_from([0.0, 0.3, 86_400.0, 1_760_000_000.0]),
+    begins_s=st.sampled_from([0.0, 0.3, 86_400.0, 1_760_000_000.0]), ends=st.sampled_from(["\n", "\r\n"]),
 )  # fmt: skip
 def test_any_names_order_delimiter_and_units(
-    tmp_path_factory: pytest.TempPathFactory, time, acc, gyro, order, delimiter, upper, quoted, begins_s
+    tmp_path_factory: pytest.TempPathFactory, time, acc, gyro, order, delimiter, upper, quoted, begins_s, ends
 ) -> None:
     t = SHORT.t + begins_s
     columns = {
@@ -143,27 +143,54 @@ def test_any_names_order_delimiter_and_units(
     order.shuffle(names)
     shown = [f'"{name}"' if quoted else name for name in names]
     path = tmp_path_factory.getbasetemp() / "any.csv"
-    path.write_text(
-        csv(shown, [columns[n] for n in names], delimiter[0], delimiter.endswith(",") and len(delimiter) > 1)
-    )
+    text = csv(shown, [columns[n] for n in names], delimiter[0], delimiter[1:] == ",")
+    path.write_text(text, "utf-8", newline=ends)
     got = read_recording(path)
     np.testing.assert_allclose(got.t, t, atol=2e-6 if begins_s < 1e6 else 1e-3)
     np.testing.assert_allclose(got.samples, SHORT.samples[:, : 6 if gyro else 3], atol=1e-4)
 
 
-@given(piece_s=st.floats(0.05, 5.0), late_s=st.floats(0.0, 0.2), seed=st.integers(0, 9))
-def test_joining_does_not_depend_on_the_pieces(piece_s: float, late_s: float, seed: int) -> None:
+@given(
+    piece_s=st.floats(0.05, 5.0), late_s=st.floats(0.0, 0.2), seed=st.integers(0, 9), linear=st.booleans()
+)  # fmt: skip
+def test_joining_does_not_depend_on_the_pieces(
+    piece_s: float, late_s: float, seed: int, linear: bool
+) -> None:
     rng = np.random.default_rng(seed)
-    sensors = {
-        sensor: Series(np.arange(late, 20, 1 / hz) + rng.uniform(-1e-3, 1e-3), rng.normal(size=(0, 3)))
-        for sensor, hz, late in ((Sensor.ACC, 50, 0.0), (Sensor.GYRO, 104, late_s))
-    }
-    sensors = {sensor: Series(s.t, rng.normal(size=(len(s.t), 3))) for sensor, s in sensors.items()}
+    rates = {Sensor.LINEAR: 100, Sensor.GRAVITY: 50, Sensor.GYRO: 104}
+    sensors = {}
+    for sensor, hz in (rates if linear else {Sensor.ACC: 50, Sensor.GYRO: 104}).items():
+        t = np.arange(late_s * (sensor is Sensor.GYRO), 20, 1 / hz) + rng.uniform(-1e-3, 1e-3)
+        sensors[sensor] = Series(t, rng.normal(size=(len(t), 3)))
     t, samples = join("a", sensors, Counters(), piece_s)
     expected_t, expected = join("a", sensors, Counters())
     assert (t == expected_t).all()
     assert (samples == expected).all()
     assert samples.shape[1] == 6
+
+
+def test_both_parts_of_acceleration_are_enough() -> None:
+    def stream(hz: float, xyz: list[float]) -> Series:
+        t = np.arange(0.003 * hz / 50, 10, 1 / hz)
+        return Series(t, np.tile(xyz, (len(t), 1)))
+
+    counters = Counters()
+    parts = {Sensor.LINEAR: stream(100, [1, 0, 0]), Sensor.GRAVITY: stream(50, [0, 9, 0])}
+    t, samples = join("a", parts, counters)
+    np.testing.assert_allclose(samples, np.tile([1, 9, 0], (len(t), 1)), rtol=1e-6)
+    assert len(t) + counters["unpaired"] == 1000
+    assert counters["unpaired"] < 4
+
+
+def test_sensors_of_other_times_are_no_recording() -> None:
+    def stream(begin_s: float) -> Series:
+        return Series(begin_s + np.arange(500) / 50, np.ones((500, 3)))
+
+    for source, other in ((Sensor.ACC, Sensor.GYRO), (Sensor.LINEAR, Sensor.GRAVITY)):
+        with pytest.raises(
+            HardError, match=r"a: no two seconds in common: .*0\.0-10\.0 s, .*100\.0-110\.0 s"
+        ):
+            join("a", {source: stream(0.0), other: stream(100.0)}, Counters())
 
 
 def test_sensors_that_take_turns_leave_cells_blank(tmp_path: Path) -> None:
@@ -190,7 +217,7 @@ def test_a_gyroscope_that_stops_early_costs_the_rest(tmp_path: Path) -> None:
         )
         got = read_recording(path, counters=counters)
         assert got.samples.shape[1] == width
-        assert (counters["unpaired"] > 50) == (width == 6)
+        assert counters["unpaired"] > 50
 
 
 def test_an_option_wins_over_the_header(tmp_path: Path) -> None:

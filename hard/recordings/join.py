@@ -10,7 +10,7 @@ import numpy as np
 
 from hard.align import BACK_S, EXPECTED, Joint
 from hard.stats import Counters, Drop
-from hard.types import F32, F64, HardError, Readings, Sensor
+from hard.types import F32, F64, Chunk, HardError, Readings, Sensor
 
 PIECE_S: Final = 0.5  # as in a message; alignment keeps some seconds, not whole recordings
 
@@ -37,27 +37,37 @@ def join(
     ordered = {sensor: _in_order(where, sensor, s, counters) for sensor, s in needed.items()}
     if source is Sensor.LINEAR:
         ordered[source] = _while_both(ordered[source], ordered[Sensor.GRAVITY], counters)
+    chunks = _chunks(where, ordered, counters, piece_s)
+    total = sum(len(c.t) for c in chunks)
+    with_gyro = sum(len(c.t) for c in chunks if c.gyro)
+    if not total or (Sensor.GYRO in needed and not with_gyro):
+        spans = (f"{sensor.value} {s.t.min():.1f}-{s.t.max():.1f} s" for sensor, s in needed.items())
+        raise HardError(
+            f"{where}: no two seconds in common: {', '.join(spans)}; export all sensors of one recording"
+        )
+    if 2 * with_gyro > total:
+        counters.add(Drop.UNPAIRED, total - with_gyro)
+        chunks = [c for c in chunks if c.gyro]
+    elif with_gyro:
+        counters.add(Drop.UNPAIRED, len(needed[Sensor.GYRO].t))
+    width = 6 if 2 * with_gyro > total else 3
+    return np.concatenate([c.t for c in chunks]), np.concatenate([c.samples[:, :width] for c in chunks])
+
+
+def _chunks(where: str, sensors: Mapping[Sensor, Series], counters: Counters, piece_s: float) -> list[Chunk]:
+    """What the daemon would make of messages of `piece_s` seconds."""
     joint = Joint(where, counters)
-    start_s = min(s.t[0] for s in ordered.values())
-    piece = {sensor: np.floor((s.t - start_s) / piece_s) for sensor, s in ordered.items()}
-    chunks = []
+    start_s = min(float(s.t[0]) for s in sensors.values() if len(s.t))
+    piece = {sensor: np.floor((s.t - start_s) / piece_s) for sensor, s in sensors.items()}  # (n,) each
+    chunks: list[Chunk] = []
     for k in np.unique(np.concatenate(list(piece.values()))):
         readings = []
-        for sensor, s in ordered.items():
+        for sensor, s in sensors.items():
             first, end = np.searchsorted(piece[sensor], [k, k + 1])
             if first < end:
                 readings.append(Readings(where, sensor, s.t[first:end], s.xyz[first:end], 0.0))
         chunks += joint.push_together(readings)
-    if not chunks:
-        spans = ", ".join(f"{sensor.value} {s.t[0]:.1f}-{s.t[-1]:.1f} s" for sensor, s in ordered.items())
-        raise HardError(f"{where}: its sensors have no two seconds in common ({spans})")
-    with_gyro = sum(len(c.t) for c in chunks if c.gyro)
-    total = sum(len(c.t) for c in chunks)
-    if 2 * with_gyro > total:
-        counters.add(Drop.UNPAIRED, total - with_gyro)
-        chunks = [c for c in chunks if c.gyro]
-        return np.concatenate([c.t for c in chunks]), np.concatenate([c.samples for c in chunks])
-    return np.concatenate([c.t for c in chunks]), np.concatenate([c.samples[:, :3] for c in chunks])
+    return chunks
 
 
 def _stacked(sensors: Mapping[Sensor, Series], source: Sensor) -> F32:
