@@ -12,7 +12,19 @@ from hypothesis import strategies as st
 
 from apps import Phone
 from conftest import Hard
-from exports import BARE, EXPORTS, IOS, Sensors, Writer, csv, pack, sensor_logger, sensors_of
+from exports import (
+    ANDROID,
+    BARE,
+    EXPORTS,
+    IOS,
+    Sensors,
+    Writer,
+    csv,
+    pack,
+    phyphox,
+    sensor_logger,
+    sensors_of,
+)
 from hard.recognizer import Recognizer
 from hard.recordings import Recording, read_recording
 from hard.recordings.join import Series, join
@@ -218,6 +230,18 @@ def test_a_gyroscope_that_stops_early_costs_the_rest(tmp_path: Path) -> None:
         got = read_recording(path, counters=counters)
         assert got.samples.shape[1] == width
         assert counters["unpaired"] > 50
+
+
+@pytest.mark.parametrize("app", ["phyphox", "Sensor Logger"])
+def test_a_sensor_that_the_phone_lacks_is_an_empty_file(app: str, tmp_path: Path) -> None:
+    sensors = sensors_of(synthetic())
+    files = phyphox(sensors) if app == "phyphox" else sensor_logger(sensors, ANDROID, "android")
+    files["Gyroscope.csv"] = files["Gyroscope.csv"].partition("\n")[0] + "\n"
+    files["Averages.csv"] = (
+        '"Acceleration x (m/s^2)","Acceleration y (m/s^2)","Acceleration z (m/s^2)"\n0,0,9\n'
+    )
+    got = read_recording(pack(files, tmp_path / "a.zip"))
+    np.testing.assert_allclose(got.samples, synthetic().samples[:, :3], atol=1e-4)
 
 
 def test_an_option_wins_over_the_header(tmp_path: Path) -> None:

@@ -64,8 +64,9 @@ def read_recording(
 
 
 def _export(export: Export, own: Own, counters: Counters) -> dict[Sensor, Series]:
-    """All sensors of a zip or a folder; files of no sensor are left out."""
+    """All sensors of a zip or a folder; files of no sensor, and of one that the phone lacks, are left out."""
     heads = {name: parse(export.where(name), export.head(name)) for name in export.names}
+    heads = {name: head for name, head in heads.items() if head.first_row()}
     its = [name for name, head in heads.items() if is_one_of_its(name, head.names)]
     if its:
         own.refuse(export.path)
@@ -74,6 +75,8 @@ def _export(export: Export, own: Own, counters: Counters) -> dict[Sensor, Series
     from_file: dict[Sensor, str] = {}
     for name, head in heads.items():
         header = read_header(head.names, name)
+        if not header.times:
+            continue  # averages, a spectrum
         for sensor in header.sensors:
             if sensor in from_file:
                 raise HardError(
