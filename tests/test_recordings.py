@@ -10,6 +10,8 @@ from threading import Event
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from hard import record
 from hard.codecs import CodecOptions
@@ -210,6 +212,56 @@ def test_replay_says_of_a_phone_that_it_has_no_gyroscope() -> None:
     samples = np.concatenate([c.samples for c in chunks])
     assert not any(c.gyro for c in chunks)
     assert (samples == recording.chunk().samples).all()
+
+
+CELLS = st.sampled_from(["", "0", "1", "9.8", "1e300", "inf", "nan", "x", '"', "-1,5", "1700000000", "#"])
+HEADERS = st.sampled_from(
+    [
+        "t,ax,ay,az",
+        "time;ax;ay;az;gx;gy;gz",
+        "t\tx (g)\ty (g)\tz (g)",
+        "seconds_elapsed,z,y,x",
+        "",
+        "t,gx,gy,gz",
+    ]
+)
+LINES = st.lists(st.lists(CELLS, max_size=8), max_size=8)
+
+
+@given(
+    header=HEADERS | st.text(max_size=40),
+    lines=LINES,
+    delimiter=st.sampled_from(",;\t"),
+    name=st.sampled_from(["a.csv", "Gravity.csv", "a.json", "acc_exp01_user01.txt"]),
+)
+def test_any_text_is_a_recording_or_a_clear_error(
+    tmp_path_factory: pytest.TempPathFactory, header: str, lines: list[list[str]], delimiter: str, name: str
+) -> None:
+    folder = tmp_path_factory.getbasetemp() / "any"
+    folder.mkdir(exist_ok=True)
+    text = "\n".join([header, *(delimiter.join(line) for line in lines)])
+    for file in (name, name.replace("acc_", "gyro_")):
+        (folder / file).write_text(text, "utf-8", "replace")
+    error = ""
+    try:
+        got = read_recording(folder / name)
+    except HardError as e:
+        error = str(e)
+    if error:
+        assert str(folder) in error
+        assert len(error.splitlines()) == 1
+    else:
+        assert got.samples.shape in ((len(got.t), 3), (len(got.t), 6))
+
+
+@given(raw=st.binary(max_size=300), head=st.sampled_from([b"", b"PK\x03\x04", b"\x1f\x8b", b"[{", b"[[1"]))
+def test_any_bytes_are_a_recording_or_a_clear_error(
+    tmp_path_factory: pytest.TempPathFactory, raw: bytes, head: bytes
+) -> None:
+    path = tmp_path_factory.getbasetemp() / "any.bin"
+    path.write_bytes(head + raw)
+    with pytest.raises(HardError, match=re.escape(str(path))):
+        read_recording(path)
 
 
 @pytest.mark.data

@@ -128,6 +128,7 @@ def _decoded(raw: bytes, where: str) -> str:
     if b"\0" in raw:
         raise HardError(f"{where}: not a text file; expected CSV or a HAPT recording")
     try:
-        return raw.decode("utf-8-sig")
+        text = raw.decode("utf-8-sig")
     except UnicodeDecodeError:
-        return raw.decode("latin-1")  # as Excel saves it; headers may hold a degree or a square
+        text = raw.decode("latin-1")  # as Excel saves it; headers may hold a degree or a square
+    return text.replace("\r\n", "\n").replace("\r", "\n") if "\r" in text else text

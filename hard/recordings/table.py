@@ -43,11 +43,14 @@ def parse(where: str, text: str) -> Table:
             return Table(where, [], "", line, ",")
         start, line = end + 1, line + 1
     delimiter = next((d for d in "\t;" if d in header), ",")
-    names = [name.strip() for name in next(csv.reader([header], delimiter=delimiter, skipinitialspace=True))]
+    try:
+        (names,) = csv.reader([header], delimiter=delimiter, skipinitialspace=True)
+    except csv.Error as e:
+        raise HardError(f"{where}: line {line}: {e}") from None
     body = text[end + 1 :] if end >= 0 else ""
     if delimiter != ",":
         body = body.replace(",", ".")  # decimal commas
-    return Table(where, names, body, line + 1, delimiter)
+    return Table(where, [name.strip() for name in names], body, line + 1, delimiter)
 
 
 def numbers(table: Table, columns: Sequence[int]) -> F64:
@@ -93,7 +96,7 @@ def _lines(text: str) -> Iterator[str]:
     """One at a time: all of them at once would take twice the memory, a StringIO four times."""
     start = 0
     while (end := text.find("\n", start)) >= 0:
-        yield text[start:end].removesuffix("\r")
+        yield text[start:end]
         start = end + 1
     if start < len(text):
         yield text[start:]
