@@ -110,14 +110,15 @@ class Capture:
         raise HardError(f"nothing comes from {self.device!r} for {patience_s:g} s; {beside}")
 
     def recording(self) -> Recording:
-        """What was kept, by the device's clock, each time once; without a gyroscope its columns are 0."""
+        """What was kept, by the device's clock, each time once; (n, 3) where no gyroscope was heard."""
         if not self._chunks:
             return Recording(self.device, np.empty(0), np.empty((0, 6), np.float32))
         t = np.concatenate([c.t for c in self._chunks])
         samples = np.concatenate([c.samples for c in self._chunks])
         good = np.isfinite(t) & np.isfinite(samples).all(axis=1)
         t, first = np.unique(t[good], return_index=True)
-        return Recording(self.device, t, samples[good][first])
+        width = 6 if any(c.gyro for c in self._chunks) else 3
+        return Recording(self.device, t, samples[good][first, :width])
 
 
 def progress_bar(console: Console) -> Progress:

@@ -20,7 +20,7 @@ from hard.record import read_calibration, recordings
 from hard.recordings import Recording, read_recording
 from hard.settings import ImuSettings
 from hard.stats import Counters
-from hard.types import F32, F64, Chunk, HardError
+from hard.types import F32, F64, HardError
 
 BLOCKS: Final = 5  # of a recording, each left out once
 LEAST_S: Final = 10.0  # of an activity
@@ -62,7 +62,7 @@ def personalize(device: str, folder: Path, settings: ImuSettings, calibration: C
             f"(*.csv without a *.json), or `hard calibrate {device}`, worn as in those"
         )
     tracks = [
-        Track(label, read_recording(path), None if c is None else np.array(c.rotation))
+        Track(label, read_recording(path, "m/s2", "rad/s"), None if c is None else np.array(c.rotation))
         for (label, path), c in zip(found, worn, strict=True)
     ]
     model = _model_of(tracks, settings)
@@ -85,7 +85,7 @@ def _model_of(tracks: Sequence[Track], settings: ImuSettings) -> Model:
     if settings.elsewhere_model is None or tracks[0].rotation is not None:
         return model
     elsewhere = load_model(settings.elsewhere_model)
-    recognizer = Recognizer(model, elsewhere_model=elsewhere)
+    recognizer = Recognizer(model, acc_model=model, elsewhere_model=elsewhere)
     won, began_s = 0, 0.0
     for track in sorted(
         tracks, key=_movement, reverse=True
@@ -120,7 +120,8 @@ def labelled(model: Model, tracks: Sequence[Track]) -> Labelled:
         length_s = float(recording.t[-1] - recording.t[0])
         for phase in range(PHASES):
             first = int(np.searchsorted(recording.t, recording.t[0] + phase * w.hop / PHASES / w.rate_hz))
-            chunk = Chunk("", recording.t[first:], recording.samples[first:], 0.0)
+            whole = recording.chunk()
+            chunk = msgspec.structs.replace(whole, t=whole.t[first:], samples=whole.samples[first:])
             imu = Imu(w, Limits(), Counters())
             imu.push(chunk if track.rotation is None else turned(chunk, track.rotation))
             windows = imu.prepare()

@@ -92,8 +92,10 @@ def write(path: Path, recording: Recording) -> None:
     part = path.with_suffix(".part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        table = np.column_stack([recording.t, recording.samples])
-        np.savetxt(part, table, ["%.6f"] + ["%.7g"] * 6, ",", header=",".join(COLUMNS), comments="")
+        table = np.column_stack([recording.t, recording.samples])  # (n, 7) or (n, 4)
+        width = table.shape[1]
+        form = ["%.6f"] + ["%.7g"] * (width - 1)
+        np.savetxt(part, table, form, ",", header=",".join(COLUMNS[:width]), comments="")
         part.replace(path)
     except OSError as e:
         raise HardError(f"{path}: {e.strerror}; set state_dir to a folder that can be written") from None

@@ -60,6 +60,15 @@ def test_irregular_chunks_round_trip(values: list[tuple[float, ...]], first: flo
     assert (t == times).all()
 
 
+def test_a_phone_without_a_gyroscope_says_so_in_both_forms() -> None:
+    samples = np.array([[0, 0, 9.8], [0, 0, 9.9]], np.float32)
+    twin = {"t": 0, "rate": 50, "gyro": "none", "samples": [[0, 0, 9.8, 1, 1, 1], [0, 0, 9.9, 1, 1, 1]]}
+    for payload in (encode(np.arange(2) / 50, samples), json.dumps(twin).encode()):
+        (chunk,) = NativeCodec(CodecOptions(), Counters()).decode(Message("hard/alice/imu", payload, 1.0))
+        assert not chunk.gyro
+        assert (chunk.samples == np.pad(samples, ((0, 0), (0, 3)))).all()
+
+
 def test_worked_example_of_the_readme() -> None:
     text = (ROOT / "hard/codecs/README.md").read_text("utf-8")
     hexadecimal = re.search(r"```hex\n(.*?)```", text, re.S)

@@ -4,13 +4,32 @@ from __future__ import annotations
 
 import gzip
 import re
+import zipfile
 from pathlib import Path
+from threading import Event
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from hard.recordings import read_recording
-from hard.types import G, HardError
+from hard import record
+from hard.codecs import CodecOptions
+from hard.codecs.native import NativeCodec
+from hard.phones import play
+from hard.recordings import Recording, files, read_recording
+from hard.stats import Counters
+from hard.types import Chunk, G, HardError, Message
+
+ACC = "t,ax,ay,az\n0,0,0,9.8\n"
+LOGGED = "time,seconds_elapsed,z,y,x\n1698501144401773000,0.2,9.8,0,0\n"
+
+
+def zipped(path: Path, files: dict[str, str]) -> Path:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, text in files.items():
+            archive.writestr(name, text)
+    return path
 
 
 def write(path: Path, text: str) -> Path:
@@ -54,13 +73,32 @@ def test_plain_csv_in_its_units(tmp_path: Path) -> None:
     [
         ("a.csv", "", r"\(an empty file\).*expected t,ax,ay,az,gx,gy,gz"),
         ("a.csv", "t,ax,ay\n1,2,3\n", "header 't,ax,ay'; expected t,ax,ay,az,gx,gy,gz"),
+        ("a.csv", "t,x,y,z\n0,0,0,9.8\n", "of which sensor\\? Name the columns ax,ay,az or gx,gy,gz"),
+        ("a.csv", "ax,ay,az\n0,0,9.8\n", "header 'ax,ay,az' has no time; name its column t"),
+        ("a.csv", "time,ax,ay,az\n2018-10-03 17:23,0,0,9.8\n", "times in column 'time' are no numbers"),
+        ("a.csv", "t,ax,ay,az\n0,0,0,9.8\n9e11,0,0,9.8\n", r"9e\+11 apart.*say the unit in the header"),
+        ("a.csv", "t,ax,ay,az\n" + "5,0,0,9.8\n" * 9 + "6,0,0,9.8\n", "2 different times in 10 rows"),
+        ("a.csv", "t,ax,ay,az\n0,00,0,0,9,8\n", "6 values in line 2 for 4 columns; with decimal commas"),
+        ("a.csv", "t,ax (mg),ay (mg),az (mg)\n0,0,0,981\n", "in 'mg'; expected m/s2 or g: .*--acc-unit"),
+        ("a.csv", "t,ax,ay,az\n0,0,0,981\n", "median size of 981, which is 1 g in no unit: .*--acc-unit"),
+        ("a.csv", "t,ax,ay,az,gx,gy,gz\n0,0,0,1,2,0,0\n", "up to 2 beside .* in g may be .* --gyro-unit"),
+        ("a.csv", "t,gx,gy,gz\n0,0,0,1\n", "angular velocity, but no acceleration; export the accel"),
+        ("a.csv", "t,lin_x,lin_y,lin_z\n0,0,0,1\n", 'without gravity; .*"Acceleration with g" in phyphox'),
+        ("a.csv", "t,grav_x,grav_y,grav_z\n0,0,0,1\n", "gravity, but no acceleration"),
+        ("a.csv", "t,ax [g],ay [g],az [g]\n0,0,0,.1\n", r"no gravity .* \(0.98 m/s² over a second"),
+        ("a.json", '{"a": 1}', "expected Sensor Logger's export, a list of readings"),
+        ("a.json", "[]", "no sensor of motion of Sensor Logger, but no acceleration with gravity"),
         ("a.csv", "t,ax,ay,az,gx,gy,gz\n", "no samples"),
         (
             "a.csv",
             "t,ax,ay,az,gx,gy,gz\n0,1,2,3,4,5,6\n1,1,2,x,4,5,6\n",
-            "could not convert string 'x'.* line 3",
+            "'x' in line 3, column 'az', is not a number",
         ),
-        ("a.csv", "t,ax,ay,az,gx,gy,gz\n0,1,2,3,4,5,6\n1,1,2\n", "columns changed from 7 to 3 in line 3"),
+        (
+            "a.csv",
+            "t,ax,ay,az,gx,gy,gz\n0,1,2,3,4,5,6\n1,1,2\n",
+            "3 columns in line 3, expected 7; remove the line",
+        ),
         ("acc_exp01_user01.txt", "1 2 3\n", "gyro_exp01_user01.txt: no such file"),
     ],
 )
@@ -86,6 +124,144 @@ def test_units_of_a_format_that_fixes_them_are_refused(tmp_path: Path) -> None:
     write(tmp_path / "gyro_exp01_user01.txt", "1 2 3\n")
     with pytest.raises(HardError, match="leave out --acc-unit"):
         read_recording(tmp_path / "acc_exp01_user01.txt", "g")
+
+
+@pytest.mark.parametrize(
+    ("files", "error"),
+    [
+        ({}, "no CSV file in it"),
+        ({"a.txt": ""}, "no CSV file in it"),
+        ({"Light.csv": "t,lux\n0,1\n"}, r"no sensor of motion in Light\.csv"),
+        ({"a.csv": ACC, "b.csv": ACC}, r"total acceleration is in a\.csv and in b\.csv; give one of them"),
+        ({"1/a.csv": ACC, "2/a.csv": ACC}, r"holds a\.csv more than once; give one recording"),
+        ({"[Content_Types].xml": "", "a.csv": ACC}, "an Excel workbook; export CSV instead"),
+        ({"a.csv": ACC + "0.02,0,0,z\n"}, r"a\.csv: 'z' in line 3, column 'az'"),
+        ({"Accelerometer.csv": LOGGED}, "accelerometer of Sensor Logger, but no .*switch on Gravity"),
+        (
+            {"Gravity.csv": LOGGED, "Metadata.csv": "platform\nsymbian\n"},
+            "'symbian'; expected ios or android",
+        ),
+    ],
+)
+def test_a_bad_zip_gets_the_fix(tmp_path: Path, files: dict[str, str], error: str) -> None:
+    with pytest.raises(HardError, match=r"a\.zip: .*" + error):
+        read_recording(zipped(tmp_path / "a.zip", files))
+
+
+def test_a_damaged_or_locked_zip_is_named(tmp_path: Path) -> None:
+    path = zipped(tmp_path / "a.zip", {"a.csv": ACC * 100})
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(HardError, match=r"a\.zip: .*; export it again"):
+        read_recording(path)
+    path.write_bytes(whole.replace(whole[45:60], bytes(15)))
+    with pytest.raises(HardError, match=r"a\.zip: a\.csv: .*; export it again"):
+        read_recording(path)
+    flags = bytearray(whole)
+    for magic, offset in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        flags[whole.index(magic) + offset] |= 1  # encrypted
+    path.write_bytes(flags)
+    with pytest.raises(HardError, match=r"password required.*; unpack it, and give the folder"):
+        read_recording(path)
+
+
+def test_a_bomb_is_not_unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files, "MAX_BYTES", 1 << 20)
+    text = ACC + "0," * (1 << 20)
+    (tmp_path / "a.csv.gz").write_bytes(gzip.compress(text.encode()))
+    write(tmp_path / "plain.csv", text)
+    zipped(tmp_path / "a.zip", {"a.csv": text})
+    for name in ("a.csv.gz", "plain.csv", "a.zip"):
+        with pytest.raises(HardError, match="more than 1 MB of text; cut the recording into parts"):
+            read_recording(tmp_path / name)
+
+
+def test_a_clock_that_goes_back_is_two_recordings(tmp_path: Path) -> None:
+    rows = [f"{i / 50},0,0,9.8" for i in range(200)] * 2
+    gyro = [f"{i / 60},0,0,0" for i in range(200)]
+    write(tmp_path / "a.csv", "\n".join(["t,ax,ay,az", *rows]))
+    write(tmp_path / "g.csv", "\n".join(["t,gx,gy,gz", *gyro]))
+    with pytest.raises(HardError, match=r"total acceleration goes back by 4\.0 s in time at its row 201"):
+        read_recording(tmp_path)
+
+
+def test_a_header_that_is_not_utf8_notes_before_it_and_numbers_without_a_point(tmp_path: Path) -> None:
+    text = (
+        "sep=;\n# a note\n\nZeit;time (s);ax (m/s²);ay (m/s²);az (m/s²);gx (°/s);gy (°/s);gz (°/s)\n"
+        "x;0;1;2;9;180;0;0\n"
+    )
+    (tmp_path / "a.csv").write_bytes(text.encode("latin-1"))
+    recording = read_recording(tmp_path / "a.csv")
+    np.testing.assert_allclose(recording.samples, [[1, 2, 9, np.pi, 0, 0]], rtol=1e-6)
+
+
+@pytest.mark.parametrize("gyro", [True, False])
+def test_what_record_writes_is_read_again_with_or_without_a_gyroscope(tmp_path: Path, gyro: bool) -> None:
+    samples = np.tile(np.array([1, 2, 9.5, 0.1, 0.2, 0.3], np.float32), (5, 1))[:, : 6 if gyro else 3]
+    record.write(tmp_path / "a.csv", Recording("a", np.arange(5) / 50, samples))
+    got = read_recording(tmp_path / "a.csv")
+    assert got.gyro is gyro
+    np.testing.assert_allclose(got.samples, samples, rtol=1e-6)
+
+
+def test_replay_says_of_a_phone_that_it_has_no_gyroscope() -> None:
+    recording = Recording("a", np.arange(60) / 50, np.full((60, 3), 5.0, np.float32))
+    codec = NativeCodec(CodecOptions(), Counters())
+    chunks: list[Chunk] = []
+    play(recording, lambda p: chunks.extend(codec.decode(Message("hard/a/imu", p, 0.0))), Event(), speed=1e9)
+    samples = np.concatenate([c.samples for c in chunks])
+    assert not any(c.gyro for c in chunks)
+    assert (samples == recording.chunk().samples).all()
+
+
+CELLS = st.sampled_from(["", "0", "1", "9.8", "1e300", "inf", "nan", "x", '"', "-1,5", "1700000000", "#"])
+HEADERS = st.sampled_from(
+    [
+        "t,ax,ay,az",
+        "time;ax;ay;az;gx;gy;gz",
+        "t\tx (g)\ty (g)\tz (g)",
+        "seconds_elapsed,z,y,x",
+        "",
+        "t,gx,gy,gz",
+    ]
+)
+LINES = st.lists(st.lists(CELLS, max_size=8), max_size=8)
+
+
+@given(
+    header=HEADERS | st.text(max_size=40),
+    lines=LINES,
+    delimiter=st.sampled_from(",;\t"),
+    name=st.sampled_from(["a.csv", "Gravity.csv", "a.json", "acc_exp01_user01.txt"]),
+)
+def test_any_text_is_a_recording_or_a_clear_error(
+    tmp_path_factory: pytest.TempPathFactory, header: str, lines: list[list[str]], delimiter: str, name: str
+) -> None:
+    folder = tmp_path_factory.getbasetemp() / "any"
+    folder.mkdir(exist_ok=True)
+    text = "\n".join([header, *(delimiter.join(line) for line in lines)])
+    for file in (name, name.replace("acc_", "gyro_")):
+        (folder / file).write_text(text, "utf-8", "replace")
+    error = ""
+    try:
+        got = read_recording(folder / name)
+    except HardError as e:
+        error = str(e)
+    if error:
+        assert str(folder) in error
+        assert len(error.splitlines()) == 1
+    else:
+        assert got.samples.shape in ((len(got.t), 3), (len(got.t), 6))
+
+
+@given(raw=st.binary(max_size=300), head=st.sampled_from([b"", b"PK\x03\x04", b"\x1f\x8b", b"[{", b"[[1"]))
+def test_any_bytes_are_a_recording_or_a_clear_error(
+    tmp_path_factory: pytest.TempPathFactory, raw: bytes, head: bytes
+) -> None:
+    path = tmp_path_factory.getbasetemp() / "any.bin"
+    path.write_bytes(head + raw)
+    with pytest.raises(HardError, match=re.escape(str(path))):
+        read_recording(path)
 
 
 @pytest.mark.data

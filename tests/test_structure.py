@@ -17,7 +17,7 @@ MODULES = sorted((ROOT / "hard").rglob("*.py"))
 LAYERS = [
     {"types"},
     {"stats"},
-    {"dsp", "frames", "codecs", "registry", "router", "handoff", "log", "journal", "recordings", "synthetic"},
+    {"dsp", "frames", "codecs", "registry", "router", "handoff", "log", "journal", "synthetic"},
     {"novelty", "waiting", "memory"},
     {"gait", "profiles"},
     {"opencv", "footage", "overlay"},
@@ -26,7 +26,7 @@ LAYERS = [
     {"config"},
     {"track"},
     {"smoothing", "history", "stream", "align", "address", "retained", "totals"},
-    {"pulse", "passwords", "sdnotify", "runfile"},
+    {"recordings", "pulse", "passwords", "sdnotify", "runfile"},
     {"imu", "model", "torchscript", "onnx", "personal", "placement", "client", "broker"},
     {"video"},
     {"recognizer", "embedded", "sources", "sinks", "phones", "nets"},

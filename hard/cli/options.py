@@ -22,6 +22,14 @@ config_option = click.option(
     "--config", type=click.Path(path_type=Path), metavar="FILE", help="YAML settings; see config/hard.yaml."
 )
 broker_option = click.option("--broker", metavar="URL", help="mqtt://[user:password@]host[:1883]")
+acc_unit_option = click.option(
+    "--acc-unit",
+    type=click.Choice(["g", "m/s2"]),
+    help="Of acceleration in a CSV; default: its header's, else told.",
+)
+gyro_unit_option = click.option(
+    "--gyro-unit", type=click.Choice(["rad/s", "deg/s"]), help="Of angular velocity; likewise."
+)
 for_option = click.option(
     "--for",
     "for_s",

@@ -8,7 +8,14 @@ from pathlib import Path
 
 import click
 
-from hard.cli.options import broker_option, broker_url, config_option, load
+from hard.cli.options import (
+    acc_unit_option,
+    broker_option,
+    broker_url,
+    config_option,
+    gyro_unit_option,
+    load,
+)
 from hard.config import state_dir
 from hard.types import HardError
 
@@ -21,17 +28,19 @@ after_option = click.option(
 @click.command()
 @click.argument("device", required=False)
 @click.option(
-    "--from", "recording", type=click.Path(path_type=Path), metavar="RECORDING",
-    help="A recording with a stand and a walk, instead of the live device.",
+    "--from", "recording", type=click.Path(path_type=Path), metavar="PATH",
+    help="A recording with a stand and a walk, as for `hard replay`, instead of the live device.",
 )  # fmt: skip
+@acc_unit_option
+@gyro_unit_option
 @click.option("--clear", is_flag=True, help="Take the device's samples as they come again.")
 @click.option("--list", "listing", is_flag=True, help="Say which devices are calibrated.")
 @after_option
 @broker_option
 @config_option
 def calibrate(
-    device: str | None, recording: Path | None, clear: bool, listing: bool, after_s: float,
-    broker: str | None, config: Path | None,
+    device: str | None, recording: Path | None, acc_unit: str | None, gyro_unit: str | None, clear: bool,
+    listing: bool, after_s: float, broker: str | None, config: Path | None,
 ) -> int:  # fmt: skip
     """Learn which way DEVICE is worn: stand still for three seconds, then walk for ten.
 
@@ -57,8 +66,9 @@ def calibrate(
         return guide(settings, broker_url(settings), device, shelf, after_s)
     from hard.recordings import read_recording
 
+    samples = read_recording(recording, acc_unit, gyro_unit)
     try:
-        return keep(read_recording(recording), device, shelf)
+        return keep(samples, device, shelf)
     except HardError as e:
         raise HardError(f"{recording}: {e}") from None
 

@@ -9,13 +9,22 @@ from typing import TYPE_CHECKING
 
 import click
 
-from hard.cli.options import broker_option, broker_url, config_option, json_line, load
+from hard.cli.options import (
+    acc_unit_option,
+    broker_option,
+    broker_url,
+    config_option,
+    gyro_unit_option,
+    json_line,
+    load,
+)
 from hard.cli.video import classify_video, is_video
 from hard.config import state_dir
 from hard.types import HardError
 
 if TYPE_CHECKING:
     from hard.smoothing import Steady
+    from hard.stats import Counters
     from hard.types import Prediction
 
 
@@ -31,21 +40,26 @@ if TYPE_CHECKING:
 )
 @broker_option
 @config_option
-@click.option("--acc-unit", type=click.Choice(["g", "m/s2"]), help="Of a plain CSV; default m/s2.")
-@click.option("--gyro-unit", type=click.Choice(["rad/s", "deg/s"]), help="Of a plain CSV; default rad/s.")
+@acc_unit_option
+@gyro_unit_option
 def replay(
     path: Path, device: str | None, speed: float, broker: str | None, config: Path | None,
     acc_unit: str | None, gyro_unit: str | None,
 ) -> int:  # fmt: skip
     """Publish a recording as a phone would.
 
-    PATH: one of HAPT's acc_*/gyro_* pair, a MotionSense CSV, or a CSV with header t,ax,ay,az,gx,gy,gz.
+    PATH: an export of Sensor Logger (zip, folder or JSON) or phyphox (zip, folder or CSV); a CSV with a time,
+    acceleration and, if any, angular velocity under common names, such as t,ax,ay,az,gx,gy,gz; one of HAPT's
+    acc_*/gyro_* pair; or a MotionSense CSV.
     """
     from hard.recordings import read_recording
     from hard.replay import replay as play
+    from hard.stats import Counters
 
     settings = load(config, {("broker", "url"): ("--broker", broker)})
-    recording = read_recording(path, acc_unit, gyro_unit)
+    counters = Counters()
+    recording = read_recording(path, acc_unit, gyro_unit, counters)
+    _say_lost(counters)
     return play(recording, device or recording.name, broker_url(settings), settings.output.prefix, speed)
 
 
@@ -60,8 +74,8 @@ def replay(
 )
 @click.option("--as", "device", metavar="DEVICE", help="With this device's calibration and personal head.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line, and nothing else on stdout.")
-@click.option("--acc-unit", type=click.Choice(["g", "m/s2"]), help="Of a plain CSV; default m/s2.")
-@click.option("--gyro-unit", type=click.Choice(["rad/s", "deg/s"]), help="Of a plain CSV; default rad/s.")
+@acc_unit_option
+@gyro_unit_option
 @config_option
 def classify(
     path: Path, model: str | None, annotate: Path | None, device: str | None, as_json: bool,
@@ -77,8 +91,10 @@ def classify(
     if annotate:
         raise click.UsageError("--annotate needs a video")
     from hard.recordings import read_recording
+    from hard.stats import Counters
 
-    recording = read_recording(path, acc_unit, gyro_unit)
+    counters = Counters()
+    recording = read_recording(path, acc_unit, gyro_unit, counters)
     from hard.model import load_model
     from hard.profiles import Profiles
     from hard.recognizer import Recognizer
@@ -87,7 +103,13 @@ def classify(
     settings = load(config, {})
     i = settings.imu
     elsewhere = load_model(i.elsewhere_model) if i.elsewhere_model and model is None else None
-    recognizer = Recognizer(model or i.model, acc_model=i.acc_model, elsewhere_model=elsewhere)
+    if model is not None and not recording.gyro and "gyro_x" in load_model(model).card.channels:
+        raise HardError(
+            f"{path}: without a gyroscope, which {model} needs; leave out --model, or take {i.acc_model}"
+        )
+    recognizer = Recognizer(
+        model or i.model, acc_model=model or i.acc_model, elsewhere_model=elsewhere, counters=counters
+    )
     smoother = Smoother(settings.smoothing)
     if device is not None:
         Profiles(state_dir(settings)).refresh(recognizer.wear)
@@ -99,9 +121,7 @@ def classify(
     except BrokenPipeError:  # `hard classify ... | head`; what Python flushes at its end goes nowhere
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    lost = recognizer.counters.drops()
-    if lost:
-        print("lost: " + ", ".join(f"{name} {n}" for name, n in lost.items()), file=sys.stderr)
+    _say_lost(counters)
     if not predictions:
         w = recognizer.model.card.windowing
         raise HardError(
@@ -109,6 +129,12 @@ def classify(
             f"{w.window / w.rate_hz:.2f} s"
         )
     return 0
+
+
+def _say_lost(counters: Counters) -> None:
+    lost = counters.drops()
+    if lost:
+        print("lost: " + ", ".join(f"{name} {n}" for name, n in lost.items()), file=sys.stderr)
 
 
 def _text_line(p: Prediction, steady: Steady) -> str:

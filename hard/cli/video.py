@@ -24,7 +24,7 @@ VIDEOS: Final = {
     ".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".ts", ".wmv", ".flv", ".3gp", ".ogv",
     ".mjpg", ".mjpeg",
 }  # fmt: skip
-TEXTS: Final = {".csv", ".txt", ".gz"}
+RECORDINGS: Final = {".csv", ".txt", ".gz", ".json", ".zip"}
 SHORT_S: Final = 0.5  # a file whose frames end so much earlier than it says is damaged
 
 
@@ -37,14 +37,17 @@ class Part(msgspec.Struct):
 
 
 def is_video(path: Path) -> bool:
-    """Whether a file is one of pictures: by its ending, else by bytes that no text has."""
+    """Whether a file is one of pictures: by its ending, else by bytes that no recording of motion has."""
     ending = path.suffix.lower()
     if ending in VIDEOS | PICTURES:
         return True
-    if ending in TEXTS or not path.is_file():
+    if ending in RECORDINGS or not path.is_file():
         return False
+    from hard.recordings.files import GZIP_MAGIC, ZIP_MAGIC
+
     with path.open("rb") as file:
-        return b"\0" in file.read(4096)
+        head = file.read(4096)
+    return b"\0" in head and not head.startswith((*ZIP_MAGIC, GZIP_MAGIC))
 
 
 def classify_video(

@@ -26,9 +26,6 @@ _SCALARS: Final = (
     (Sensor.GYRO, ("gyrx", "gyry", "gyrz")),
     (Sensor.GYRO, ("gyrox", "gyroy", "gyroz")),
 )
-UNITS_PER_S: Final = {"s": 1.0, "ms": 1e3, "us": 1e6, "ns": 1e9}
-SLOWEST_HZ: Final = 2.0
-FASTEST_HZ: Final = 1500.0
 STUDIED: Final = 25  # samples looked at to tell units
 MAX_DEVICES: Final = 20_000
 
@@ -117,7 +114,7 @@ class GenericCodec:
                 f"JSON: acceleration has a median norm of {norm:.4g}: set acc_unit for its topic"
             )
         turning = units.gyro_unit(gyro, unit) if o.gyro_unit == "auto" else o.gyro_unit
-        known.per_s = UNITS_PER_S[_unit(float(np.median(np.diff(times))))]
+        known.per_s = _per_s(float(np.median(np.diff(times))))
         known.scale = {
             Sensor.ACC: units.acc_scale(unit, o.acc_scale),
             Sensor.GYRO: units.gyro_scale(turning, o.gyro_scale),
@@ -157,8 +154,8 @@ def _numbers(values: object, key: str) -> list[float]:
     return [float(v) for v in values]
 
 
-def _unit(step: float) -> str:
-    for unit, per_s in UNITS_PER_S.items():
-        if SLOWEST_HZ <= per_s / step <= FASTEST_HZ:
-            return unit
-    raise PayloadError(f"JSON: times are {step:g} apart, which is no sampling in s, ms, us or ns")
+def _per_s(step: float) -> float:
+    unit = units.unit_of_step(step)
+    if unit is None:
+        raise PayloadError(f"JSON: times are {step:g} apart, which is no sampling in s, ms, us or ns")
+    return units.UNITS_PER_S[unit]

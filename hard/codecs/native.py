@@ -21,6 +21,7 @@ HEADER: Final = struct.Struct("<4sBBHdd")  # magic, version, flags, count, rate 
 ACC_IN_G: Final = 1
 GYRO_IN_DEG: Final = 2
 OWN_TIMES: Final = 4  # after the header: one float64 timestamp [s] per row, for irregular sampling
+NO_GYRO: Final = 8  # the phone has no gyroscope: gx gy gz hold nothing
 MAX_COUNT: Final = 4096
 MIN_RATE_HZ: Final = 1.0
 MAX_RATE_HZ: Final = 1000.0
@@ -36,7 +37,7 @@ class Twin(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     samples: list[tuple[float, float, float, float, float, float]]
     rate: float | None = None
     acc: Literal["m/s2", "g"] = "m/s2"
-    gyro: Literal["rad/s", "deg/s"] = "rad/s"
+    gyro: Literal["rad/s", "deg/s", "none"] = "rad/s"
 
 
 _TWIN = msgspec.json.Decoder(Twin)
@@ -59,16 +60,22 @@ class NativeCodec:
         if flags & (ACC_IN_G | GYRO_IN_DEG):
             with np.errstate(over="ignore"):  # becomes infinity, and is dropped as such
                 samples = samples * _scale(flags)
+        gyro = not flags & NO_GYRO
+        if not gyro:
+            samples = np.pad(samples[:, :3], ((0, 0), (0, 3)))
         device = message.topic.rsplit("/", 2)[-2]
-        return (Chunk(device, t, samples, message.arrival_s),)
+        return (Chunk(device, t, samples, message.arrival_s, gyro),)
 
 
 def encode(t: F64, samples: np.ndarray, rate_hz: float | None = None) -> bytes:
-    """Pack 1 to 4,096 samples (n, 6) in m/s² and rad/s.
+    """Pack 1 to 4,096 samples in m/s² and rad/s: (n, 6), or (n, 3) without a gyroscope.
 
     With `rate_hz`, sampling is uniform from t[0]; without, each row carries its own timestamp.
     """
     flags = OWN_TIMES if rate_hz is None else 0
+    if samples.shape[1] == 3:
+        flags |= NO_GYRO
+        samples = np.pad(samples, ((0, 0), (0, 3)))
     head = HEADER.pack(MAGIC, VERSION, flags, len(samples), rate_hz or 0.0, t[0])
     times = b"" if rate_hz else np.ascontiguousarray(t, "<f8").tobytes()
     return head + times + np.ascontiguousarray(samples, "<f4").tobytes()
@@ -80,7 +87,7 @@ def _unpack(payload: bytes) -> tuple[F64, np.ndarray, int]:
     _, version, flags, count, rate, first = HEADER.unpack_from(payload)
     if version != VERSION:
         raise PayloadError(f"version {version}; expected {VERSION}")
-    if flags & ~(ACC_IN_G | GYRO_IN_DEG | OWN_TIMES):
+    if flags & ~(ACC_IN_G | GYRO_IN_DEG | OWN_TIMES | NO_GYRO):
         raise PayloadError(f"unknown flags in {flags:#04x}")
     if not 1 <= count <= MAX_COUNT:
         raise PayloadError(f"count {count}; expected 1-{MAX_COUNT}")
@@ -115,7 +122,9 @@ def _from_json(payload: bytes) -> tuple[F64, np.ndarray, int]:
         t = _uniform(twin.t, twin.rate or MIN_RATE_HZ, count)
     with np.errstate(over="ignore"):  # beyond float32 becomes infinity, and is dropped as such
         samples = np.array(twin.samples, np.float64).astype(np.float32)
-    flags = ACC_IN_G * (twin.acc == "g") | GYRO_IN_DEG * (twin.gyro == "deg/s")
+    flags = (
+        ACC_IN_G * (twin.acc == "g") | GYRO_IN_DEG * (twin.gyro == "deg/s") | NO_GYRO * (twin.gyro == "none")
+    )
     return t, samples, flags
 
 

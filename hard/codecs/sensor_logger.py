@@ -6,7 +6,7 @@ Documented in tszheichoi/awesome-sensor-logger, PUSHING.md, UNITS.md and CROSSPL
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 import msgspec
@@ -78,16 +78,9 @@ class SensorLoggerCodec:
         # nanoseconds since 1970 lose 0.2 µs in float64
         by_name = {name: np.array(row, np.float64).reshape(-1, 4) for name, row in rows.items()}
         ios = not self._is_android(device, android or "totalacceleration" in by_name)
-        if "totalacceleration" in by_name:
-            by_name.pop("accelerometer", None)
-            by_name.pop("gravity", None)
-        elif "accelerometer" not in by_name and UNCALIBRATED in by_name:
-            unit = G if ios else 1.0
-            by_name["totalacceleration"] = by_name[UNCALIBRATED] * [1.0, unit, unit, unit]
         return [
-            _readings(device, sensor, by_name[name], ios and sensor is not Sensor.GYRO, message.arrival_s)
-            for name, sensor in SENSORS.items()
-            if name in by_name
+            Readings(device, sensor, table[:, 0] * 1e-9, table[:, 1:], message.arrival_s)
+            for sensor, table in by_sensor(by_name, ios).items()
         ]
 
     def _is_android(self, device: str, evidence: bool) -> bool:
@@ -100,6 +93,24 @@ class SensorLoggerCodec:
         return device in self._androids
 
 
-def _readings(device: str, sensor: Sensor, table: F64, negate: bool, arrival_s: float) -> Readings:
-    """table: (n, 4), ns and values."""
-    return Readings(device, sensor, table[:, 0] * 1e-9, -table[:, 1:] if negate else table[:, 1:], arrival_s)
+def by_sensor(by_name: Mapping[str, F64], ios: bool) -> dict[Sensor, F64]:
+    """What the app's sensors mean: (n, 4) time, x, y, z, by name in small letters -> by sensor, in SI units.
+
+    ios: acceleration points the other way, and uncalibrated acceleration is in g.
+    """
+    tables = dict(by_name)
+    if "totalacceleration" in tables:
+        tables.pop("accelerometer", None)
+        tables.pop("gravity", None)
+    elif "accelerometer" not in tables and UNCALIBRATED in tables:
+        tables["totalacceleration"] = _scaled(tables[UNCALIBRATED], G if ios else 1.0)
+    return {
+        sensor: _scaled(tables[name], -1.0) if ios and sensor is not Sensor.GYRO else tables[name]
+        for name, sensor in SENSORS.items()
+        if name in tables
+    }
+
+
+def _scaled(table: F64, factor: float) -> F64:
+    """The same times, other values."""
+    return table * [1.0, factor, factor, factor]

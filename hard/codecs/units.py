@@ -10,6 +10,9 @@ import numpy as np
 from hard.types import F64, G
 
 TIME_UNITS: Final = {"s": 1.0, "ms": 1e-3, "us": 1e-6}  # seconds
+UNITS_PER_S: Final = {"s": 1.0, "ms": 1e3, "us": 1e6, "ns": 1e9}
+SLOWEST_HZ: Final = 2.0
+FASTEST_HZ: Final = 1500.0
 MIN_HZ: Final = 20.0
 MAX_HZ: Final = 400.0
 NEAR: Final = 1.4  # factor around 1 g; a walk's median norm stays within 1.1
@@ -28,6 +31,12 @@ def time_unit(t: F64) -> str | None:
     median = float(np.median(step))
     fits = [name for name, s in TIME_UNITS.items() if 1 / MAX_HZ <= median * s * (1 + 1e-6) <= 1.01 / MIN_HZ]
     return fits[0] if fits else None
+
+
+def unit_of_step(step: float) -> str | None:
+    """Unit of timestamps so far apart, if that means 2 to 1,500 Hz; one of UNITS_PER_S, or None."""
+    fits = (unit for unit, per_s in UNITS_PER_S.items() if SLOWEST_HZ * step <= per_s <= FASTEST_HZ * step)
+    return next(fits, None)
 
 
 def acc_unit(acc: F64, counts_per_g: float) -> str | None:

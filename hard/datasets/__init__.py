@@ -6,12 +6,13 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import msgspec
 import numpy as np
 
 from hard.imu import CHANNELS, Imu, Limits
 from hard.recordings import Recording
 from hard.stats import Counters
-from hard.types import F32, Chunk, HardError, Windowing
+from hard.types import F32, HardError, Windowing
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 
@@ -41,12 +42,13 @@ def features(recordings: Sequence[Recording], windowing: Windowing) -> list[F32]
     imu = Imu(windowing, Limits(max_devices=len(recordings)), Counters())
     lengths = []
     for i, recording in enumerate(recordings):
-        t, samples = recording.t, recording.samples
+        whole = recording.chunk(str(i))
+        t, samples = whole.t, whole.samples
         n = int((t[-1] - t[0]) * windowing.rate_hz + 1e-3) + 1
-        whole = max(-(-n // windowing.hop) * windowing.hop, windowing.window)
-        extra = np.arange(1, whole - n + 1) / windowing.rate_hz
-        samples = np.concatenate([samples, np.repeat(samples[-1:], whole - n, axis=0)])
-        imu.push(Chunk(str(i), np.concatenate([t, t[-1] + extra]), samples, 0.0))
+        end = max(-(-n // windowing.hop) * windowing.hop, windowing.window)
+        extra = np.arange(1, end - n + 1) / windowing.rate_hz
+        samples = np.concatenate([samples, np.repeat(samples[-1:], end - n, axis=0)])
+        imu.push(msgspec.structs.replace(whole, t=np.concatenate([t, t[-1] + extra]), samples=samples))
         lengths.append(n)
     windows = imu.prepare()
     streams: list[list[F32]] = [[] for _ in recordings]
