@@ -46,7 +46,7 @@ def test_only_the_sway_tells_sitting_from_standing() -> None:
     torch.manual_seed(0)
     net = LstmAcc(len(LABELS), width=8, hidden=8).eval()
     x = torch.cat([swaying(50, 0.003), swaying(50, 0.006)])
-    net.fit_rule(x, torch.tensor([SITTING, STANDING]).repeat_interleave(50))
+    net.fit_rule(x, torch.tensor([SITTING, STANDING]).repeat_interleave(50), torch.arange(100) // 10)
     other = x.clone()
     other[:, :, :3] = torch.randn(100, 128, 3)  # body acceleration, of which the rule takes nothing
     with torch.no_grad():
@@ -56,3 +56,15 @@ def test_only_the_sway_tells_sitting_from_standing() -> None:
     torch.testing.assert_close(odds, b[:, STANDING] - b[:, SITTING])
     assert (odds[:50] < 0).all()
     assert (odds[50:] > 0).all()
+
+
+def test_one_long_bout_does_not_outweigh_several_short_ones() -> None:
+    torch.manual_seed(0)
+    net = LstmAcc(len(LABELS), width=8, hidden=8)
+    x = torch.cat([swaying(40, 0.003), swaying(40, 0.006), swaying(200, 0.006)])
+    y = torch.cat([torch.full((40,), SITTING), torch.full((40,), STANDING), torch.full((200,), SITTING)])
+    bouts = torch.cat([torch.arange(80) // 10, torch.full((200,), 8)])
+    net.fit_rule(x, y, bouts)
+    assert (net.scaled_sway(x) @ net.rule)[40:80].mean() > 0
+    net.fit_rule(x, y, torch.arange(280))  # every window by itself
+    assert (net.scaled_sway(x) @ net.rule)[40:80].mean() < 0

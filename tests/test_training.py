@@ -165,6 +165,15 @@ def test_draws_stay_inside_their_spans() -> None:
     assert set(y.tolist()) == {0, 2}
 
 
+def test_a_bout_is_the_stretch_in_which_a_windows_middle_lies() -> None:
+    spans = np.array(
+        [[300, 9, 3, 1, 1], [100, 50, 4, 1, 1], [90, 1, 4, 1, 0], [110, 1, 4, 1, 0], [310, 1, 3, 1, 0]]
+    )
+    pool = Pool(torch.zeros(500, 6), spans, W.window)
+    bouts = pool.bouts(pool.official()[0])
+    assert bouts[0] == bouts[1] != bouts[2]
+
+
 def test_augmentation_turns_and_scales_a_window_as_one_body() -> None:
     torch.manual_seed(0)
     body = torch.randn(32, W.window, 3)

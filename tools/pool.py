@@ -44,6 +44,11 @@ class Pool(msgspec.Struct, frozen=True):
         rows = self.spans[self.spans[:, 4] == 0]
         return torch.from_numpy(rows[:, 0].copy()), torch.from_numpy(rows[:, 2].copy())
 
+    def bouts(self, starts: Tensor) -> Tensor:
+        """(N,) starts in recordings -> the stretch of one activity that each window lies in, (N,)."""
+        firsts = np.sort(self.spans[self.spans[:, 4] == 1, 0])
+        return torch.from_numpy(np.searchsorted(firsts, starts.numpy() + self.window // 2, "right"))
+
     def draw(self, kind: int, n: int, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
         """n random starts of one kind and their labels, (n,) each; every start is equally likely."""
         rows = self.spans[self.spans[:, 4] == kind]
