@@ -19,14 +19,16 @@ import hard
 from hard.card import read_card
 from hard.datasets import CHECKOUT, hapt
 from hard.model import Model, load_model
-from hard.nets.level import SWAY, SWAY_SIGNALS, rotate, still_frame, sway, turned
-from hard.nets.pocket import MOVING, STILL, LstmPocket
+from hard.nets.hip import hip, solved
+from hard.nets.level import SWAY, SWAY_SIGNALS, rotate, still_frame, sway, turned, turning
+from hard.nets.pocket import ARM_RIDGE, MOVING, STILL, LstmPocket
 from hard.synthetic import SyntheticPhone
 from hard.types import F32, Windowing
 from tools.confusion import Confusion
 from tools.evaluate_sets import evaluate
 from tools.export import Probabilities, check_export
 from tools.pocket_pool import LABELS, PERSON, SETS, TEMPERATURE, at_hops, draw, read_pocket_pool, shares
+from tools.pocket_style import Styles, coloured, loudness, styled
 from tools.pool import Pool
 from tools.train_pocket import augment, elsewhere, train
 
@@ -86,7 +88,7 @@ def test_a_gyroscopes_bias_does_not_tilt_the_frame() -> None:
     x = torch.zeros(1, 128, 6)
     x[:, :, 5] = 1.0
     x[:, :, 0] = 0.05  # rad/s: 7 degrees in a window
-    acc, _, up = still_frame(x, 50.0)
+    acc, _, up = still_frame(x, turning(x, 50.0))
     torch.testing.assert_close(acc, x[:, :, 3:].transpose(1, 2))
     torch.testing.assert_close(up[0, :, 0], torch.tensor([0.0, 0.0, 1.0]))
 
@@ -95,7 +97,7 @@ def test_a_gyroscopes_bias_does_not_tilt_the_frame() -> None:
 def test_no_signal_and_no_motion_give_numbers(still: float, model: Model) -> None:
     x = torch.zeros(3, 128, 6)
     x[:, :, 4] = still
-    numbers = sway(x, *still_frame(x, 50.0))
+    numbers = sway(x, *still_frame(x, turning(x, 50.0)))
     assert numbers.shape == (3, SWAY)
     assert len(SWAY_SIGNALS) == SWAY
     assert numbers.isfinite().all()
@@ -139,7 +141,10 @@ def test_committed_weights_fit_the_network(model: Model) -> None:
         weights = torch.jit.load(FOLDER / "model.pt").state_dict()
     net = Probabilities(LstmPocket(len(LABELS)), TEMPERATURE).eval()
     net.load_state_dict(weights)
-    assert check_export(net, model, {"synthetic": phone_windows(3)}) < 1e-5
+    windows = phone_windows(3)
+    swinging = windows.copy()
+    swinging[:, :, 3] += 2 * np.sin(np.arange(128) / 8)  # rad/s: the synthetic phone hardly turns
+    assert check_export(net, model, {"synthetic": windows, "swinging": swinging}) < 1e-5
 
 
 def small_pool() -> Pool:
@@ -184,8 +189,9 @@ def test_the_same_seed_gives_the_same_weights(monkeypatch: pytest.MonkeyPatch) -
 def test_rare_activities_and_small_sets_weigh_by_the_square_root() -> None:
     spans = np.array([[0, 900, 0, 1, 0], [2000, 100, 1, 1, 0], [3000, 400, 0, 101, 1]])
     np.testing.assert_allclose(shares(spans), np.array([30, 10, 20]) / 60)
-    starts, y = draw(spans, 500, np.random.default_rng(0))
+    starts, y, kind = draw(spans, 500, np.random.default_rng(0))
     assert ((starts >= 2000) & (starts < 2100))[y == 1].all()
+    assert torch.equal(kind == 1, starts >= 3000)
 
 
 def test_augmentation_keeps_gravity_and_changes_speed() -> None:
@@ -217,13 +223,75 @@ def test_a_phone_elsewhere_on_a_turning_limb_feels_what_moves_it_there() -> None
     torch.testing.assert_close(level[5:-5], wanted[5:-5], atol=0.01, rtol=0)
 
 
+def thigh(arm: Tensor) -> Tensor:
+    """A window (1, 128, 6) of a phone `arm` [m] (3,) from a resting hip; the thigh swings by 30 degrees."""
+    t = torch.arange(128) / 50
+    angle = 0.5 * torch.sin(2 * np.pi * 1.2 * t)
+    gyro = torch.zeros(1, 128, 3)
+    gyro[0, :, 0] = torch.gradient(angle)[0] * 50
+    gravity = torch.stack([torch.zeros(128), angle.sin(), angle.cos()], dim=1)
+    return torch.cat([gyro, gravity + elsewhere(gyro, arm[None, None])], dim=2)
+
+
+def test_a_resting_hip_rests_whatever_the_thigh_does() -> None:
+    x = thigh(torch.tensor([0.02, 0.05, -0.2]))
+    turns = turning(x, 50.0)
+    acc, _, _ = still_frame(x, turns)
+    left = hip(x, acc, turns, 50.0, 1e-3).std(dim=2).norm() / acc.std(dim=2).norm()
+    assert float(left) < 0.25
+
+
+def test_a_hip_that_does_not_turn_keeps_its_acceleration() -> None:
+    x = torch.zeros(2, 128, 6)
+    x[:, :, 3:] = torch.randn(2, 128, 3)
+    acc = x[:, :, 3:].transpose(1, 2)
+    torch.testing.assert_close(hip(x, acc, turning(x, 50.0), 50.0, ARM_RIDGE), acc)
+
+
+def test_three_equations_are_solved() -> None:
+    a = torch.randn(9, 3, 3, generator=torch.Generator().manual_seed(0))
+    square, v = a @ a.transpose(1, 2) + torch.eye(3), a[:, 0]
+    torch.testing.assert_close(solved(square, v), torch.linalg.solve(square, v))
+
+
+def test_a_random_filter_keeps_gravity_and_what_rests() -> None:
+    torch.manual_seed(0)
+    acc = torch.zeros(4, 3, 128)
+    acc[:, 2] = 1.0
+    torch.testing.assert_close(coloured(acc), acc)
+    acc[:, 0] = torch.randn(4, 128)
+    changed = coloured(acc)
+    torch.testing.assert_close(changed.mean(dim=2), acc.mean(dim=2))
+    assert float((changed - acc)[:, 0].std(dim=1).min()) > 0.02
+
+
+def test_a_set_is_given_anothers_spectrum_and_rest_is_left_alone() -> None:
+    """Two sets that walk alike, but for the second's steps being four times as large."""
+    torch.manual_seed(0)
+    x = torch.cat([torch.zeros(4000, 3), 0.1 * torch.randn(4000, 3)], dim=1)
+    x[2000:, 3:] *= 4
+    x[:, 5] += 1.0
+    pool = Pool(x, np.array([[0, 1800, 0, 1, 0], [2000, 1800, 0, 101, 1]]), W.window)
+    rng = np.random.default_rng(0)
+    styles = Styles(pool, rng)
+    windows, y = pool.windows(torch.arange(0, 1600, 16)), torch.tensor([0, MOVING]).repeat(50)
+    changed = styles(windows, y, torch.zeros(100, dtype=torch.int64), rng)
+    assert torch.equal(changed[1::2], windows[1::2])
+    grown = (loudness(changed[:, :, 5:].transpose(1, 2)) - loudness(windows[:, :, 5:].transpose(1, 2))).mean(
+        dim=2
+    )
+    assert 0.3 < float((grown[::2] > 0.05).float().mean()) < 0.7
+    assert 0.5 < float(grown.max()) < 1.6
+    torch.testing.assert_close(styled(windows, torch.zeros(3, 100, 1, 8)), windows, atol=1e-4, rtol=0)
+
+
 def test_how_strong_a_gait_is_does_not_change_it() -> None:
     t = torch.arange(128) / 50
     moving = torch.stack([0.2 * torch.cos(6 * t), 0.1 * torch.sin(12 * t), 0.3 * torch.cos(12 * t)], dim=1)
     up = torch.tensor([0.0, 0.0, 1.0])
     x = torch.stack([torch.cat([torch.zeros(128, 3), up + gain * moving], dim=1) for gain in (1.0, 2.0)])
     net = LstmPocket(len(LABELS)).eval()
-    channels = net.describe(x, *still_frame(x, 50.0))[0]
+    channels = net.describe(*net.hip_frame(x))[0]
     assert float((channels[1] - channels[0]).abs().mean()) < 0.1 * float(channels[0].abs().mean())
 
 

@@ -49,7 +49,8 @@ def new_card(net: torch.nn.Module, command: str) -> SensorCard:
             "windows": "through the daemon's own Imu: any phase inside a labelled stretch",
             "augmentation": (
                 "speed of the motion (12 %), its size and the gyroscope's (15 %), the phone 0.1 m elsewhere "
-                "on the limb; for the gaits the gyroscope also by 50 %, or absent; for the postures "
+                "on the limb; for the gaits the acceleration's spectrum by 40 %, half of the windows with "
+                "another set's spectra, the gyroscope also by 50 %, or absent; for the postures "
                 "acceleration, gyroscope or what ties them absent; no rotations: they change nothing"
             ),
             "selection": (

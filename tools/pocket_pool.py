@@ -108,8 +108,9 @@ def shares(spans: NDArray[np.int64]) -> NDArray[np.float64]:
     return np.asarray(weight / weight.sum())
 
 
-def draw(spans: NDArray[np.int64], n: int, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
-    """n random starts and labels, (n,) each."""
+def draw(spans: NDArray[np.int64], n: int, rng: np.random.Generator) -> tuple[Tensor, Tensor, Tensor]:
+    """n random starts, labels and kinds, (n,) each."""
     picked = spans[rng.choice(len(spans), n, p=shares(spans))]
     starts = picked[:, 0] + rng.integers(0, picked[:, 1])
-    return torch.from_numpy(starts), torch.from_numpy(picked[:, 2].copy())
+    y, kind = torch.from_numpy(picked[:, [2, 4]].T.copy())
+    return torch.from_numpy(starts), y, kind

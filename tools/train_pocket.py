@@ -22,11 +22,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # `python tools/x.
 from hard.card import Figure
 from hard.datasets import data_dir
 from hard.imu import CHANNELS
-from hard.nets.level import still_frame
 from hard.nets.pocket import MOVING, RATE_HZ, LstmPocket
 from hard.types import G, HardError, Windowing
 from tools.confusion import Confusion, show
 from tools.pocket_pool import LABELS, PERSON, SETS, TEMPERATURE, at_hops, draw, read_pocket_pool
+from tools.pocket_style import Styles, coloured
 from tools.pool import Pool
 from tools.scores import calibration_error
 from tools.stretches import smoothed
@@ -53,15 +53,16 @@ def train(pool: Pool, seed: int, steps: int, progress: Progress, name: str) -> L
     net = LstmPocket(len(LABELS)).eval()
     net.fit_scales(pool.windows(draw(pool.spans, 4000, rng)[0]))
     train_postures(net, pool, rng)
+    styles = Styles(pool, rng)
     averaged = copy.deepcopy(net)
     optimizer = torch.optim.AdamW(net.parameters(), LR, weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LR, steps, pct_start=0.15)
     task = progress.add_task(name, total=steps)
     net.train()
     for step in range(1, steps + 1):
-        starts, y = draw(pool.spans, BATCH, rng)
-        x = augment(pool, starts)
-        logits = net.gaits(x, *still_frame(x, net.rate_hz))
+        starts, y, kind = draw(pool.spans, BATCH, rng)
+        acc, gyro, up = net.hip_frame(styles(augment(pool, starts), y, kind, rng))
+        logits = net.gaits(coloured(acc), gyro, up)
         loss = F.cross_entropy(logits, y.clamp(max=MOVING), label_smoothing=SMOOTHING)
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
@@ -82,7 +83,7 @@ def average(averaged: LstmPocket, net: LstmPocket, decay: float) -> None:
 def train_postures(net: LstmPocket, pool: Pool, rng: np.random.Generator) -> None:
     """The two layers that tell the postures, from windows of people at rest, any phase."""
     spans = pool.spans[pool.spans[:, 2] >= MOVING]
-    starts, y = draw(spans, POSTURE_WINDOWS, rng)
+    starts, y, _ = draw(spans, POSTURE_WINDOWS, rng)
     numbers = net.fit_sway(pool.windows(starts))
     parameters = net.posture.parameters()
     optimizer = torch.optim.AdamW(parameters, POSTURE_LR, weight_decay=0.01)

@@ -45,17 +45,25 @@ def rotate(q: Tensor, v: Tensor) -> Tensor:
     return out
 
 
-def still_frame(x: Tensor, rate_hz: float) -> tuple[Tensor, Tensor, Tensor]:
+def turning(x: Tensor, rate_hz: float) -> Tensor:
+    """How the phone of windows (N, T, 6) has turned since they began, unit quaternions (N, 4, T).
+
+    The mean angular velocity is left out: a gyroscope's bias would tilt the frame by degrees, and who walks
+    around a corner turns about the vertical, which keeps gravity in its place.
+    """
+    gyro = x[:, :, :3].transpose(1, 2).contiguous()
+    return turned((gyro - gyro.mean(dim=2, keepdim=True)) / rate_hz)
+
+
+def still_frame(x: Tensor, turns: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Gyroscope and acceleration (N, T, 6) as seen from the phone at the window's beginning.
 
-    Returns acceleration and angular velocity, (N, 3, T), and the direction of gravity, (N, 3, 1). The mean
-    angular velocity is left out of the turning: a gyroscope's bias would tilt the frame by degrees, and who
-    walks around a corner turns about the vertical, which keeps gravity in its place.
+    turns: their `turning`. Returns acceleration and angular velocity, (N, 3, T), and gravity's direction,
+    (N, 3, 1).
     """
     motion = x.transpose(1, 2)
-    gyro, acc = motion[:, :3].contiguous(), motion[:, 3:].contiguous()
-    q = turned((gyro - gyro.mean(dim=2, keepdim=True)) / rate_hz)
-    acc, gyro = rotate(q, acc), rotate(q, gyro)
+    acc = rotate(turns, motion[:, 3:].contiguous())
+    gyro = rotate(turns, motion[:, :3].contiguous())
     return acc, gyro, F.normalize(acc.mean(dim=2, keepdim=True), dim=1)
 
 
