@@ -55,7 +55,7 @@ def new_card(net: torch.nn.Module, command: str) -> SensorCard:
             ),
             "selection": (
                 "HAPT's nine test people took no part, nor did MotionSense's users 17-24. The design was "
-                "chosen by leaving out each of the three sets in turn, and people: about a hundred designs "
+                "chosen by leaving out each of the three sets in turn, and people: some 120 designs "
                 "were measured on MotionSense without training on it, so these figures are kind"
             ),
             "command": f"{command}; then python tools/export_pocket.py",
