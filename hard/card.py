@@ -47,6 +47,7 @@ class SensorCard(Card, frozen=True, kw_only=True, tag="sensor"):
     onnx_sha256: str | None = None  # of model.onnx; None: there is none
     motion_range: MotionRange | None = None  # beyond it the activity is `unknown`; None: no bound
     worn: Worn | None = None  # None: anyhow
+    state: int = 0  # numbers that the model carries from a device's window to its next; see model.Model
 
 
 class VideoCard(Card, frozen=True, kw_only=True, tag="video"):

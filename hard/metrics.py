@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from itertools import accumulate
 from typing import TYPE_CHECKING, Final
 
+import numpy as np
 from prometheus_client import (
     CollectorRegistry,
     Counter,
@@ -105,8 +106,11 @@ class TimedModel:
         self._model.warm_up(batch)
 
     def predict(self, x: F32) -> F32:
+        return self.step(x, np.zeros((len(x), self.card.state), np.float32))[0]
+
+    def step(self, x: F32, state: F32) -> tuple[F32, F32]:
         began_s = time.perf_counter()
-        out = self._model.predict(x)
+        out = self._model.step(x, state)
         self._metrics.forward_took(self.card.name, time.perf_counter() - began_s)
         return out
 

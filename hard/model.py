@@ -25,7 +25,15 @@ class Model(Protocol):
     def predict(self, x: F32) -> F32:
         """(N, window, 9) float32, all of `imu.CHANNELS` -> (N, labels) float32 probabilities; rows sum to 1.
 
-        A model whose card names fewer channels takes its own and ignores the others.
+        Each window by itself. A model whose card names fewer channels takes its own and ignores the others.
+        """
+        ...
+
+    def step(self, x: F32, state: F32) -> tuple[F32, F32]:
+        """The same of windows of different devices, knowing what the model kept of each one's window before.
+
+        state: (N, card.state) float32, zeros where there was none. Returns the probabilities, and the states
+        for the next windows.
         """
         ...
 
@@ -81,10 +89,13 @@ def load_model(name: str, runtime: Runtime = "torch", precision: Precision = "au
     file = folder / ("model.onnx" if runtime == "onnx" else "model.pt")
     try:
         model = _onnx(file, card) if runtime == "onnx" else _torchscript(file, card, precision)
-        probe = model.predict(np.zeros((1, card.windowing.window, len(CHANNELS)), np.float32))
+        still = np.zeros((1, card.windowing.window, len(CHANNELS)), np.float32)
+        probe, state = model.step(still, np.zeros((1, card.state), np.float32))
     except RuntimeError as e:
         raise HardError(f"{file}: does not run: {_last_line(e)}") from None
     _check_outputs(folder, card, probe)
+    if state.shape != (1, card.state):
+        raise HardError(f"{file}: a state of {state.shape[-1]} numbers, but the card says {card.state}")
     return model
 
 

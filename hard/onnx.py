@@ -18,7 +18,9 @@ REFUSALS: Final = (errors.Fail, errors.InvalidArgument, errors.InvalidGraph, err
 
 
 class OnnxModel:
-    """An ONNX graph with input `x` and output `probabilities`. Owner: one thread."""
+    """An ONNX graph with input `x` and output `probabilities`, and `state` and `after` where its card has a
+    state. Owner: one thread.
+    """
 
     def __init__(self, card: SensorCard, weights: bytes) -> None:
         """Raises RuntimeError where the bytes are no graph that runs here."""
@@ -37,7 +39,16 @@ class OnnxModel:
         """Nothing to prepare: its kernels are compiled ahead."""
 
     def predict(self, x: F32) -> F32:
+        return self.step(x, np.zeros((len(x), self.card.state), np.float32))[0]
+
+    def step(self, x: F32, state: F32) -> tuple[F32, F32]:
         if self._columns is not None:
             x = np.take(x, self._columns, axis=2)  # (N, window, len(card.channels))
-        parts = [self._session.run(None, {"x": x[i : i + MAX_BATCH]})[0] for i in range(0, len(x), MAX_BATCH)]
-        return np.concatenate(parts)
+        out = [self._run(x[i : i + MAX_BATCH], state[i : i + MAX_BATCH]) for i in range(0, len(x), MAX_BATCH)]
+        return np.concatenate([p for p, _ in out]), np.concatenate([s for _, s in out])
+
+    def _run(self, x: F32, state: F32) -> tuple[F32, F32]:
+        if self.card.state == 0:
+            return self._session.run(None, {"x": x})[0], state
+        probabilities, after = self._session.run(None, {"x": x, "state": state})
+        return probabilities, after

@@ -15,6 +15,7 @@ from hard.imu import Imu, Limits
 from hard.model import Model, load_model
 from hard.personal import LEAST, RIDGE, Adapter, fit
 from hard.profiles import Calibration, Head, now
+from hard.recall import Recall
 from hard.recognizer import Recognizer, turned
 from hard.record import read_calibration, recordings
 from hard.recordings import Recording, read_recording
@@ -114,7 +115,7 @@ class Score(msgspec.Struct, frozen=True):
 def labelled(model: Model, tracks: Sequence[Track]) -> Labelled:
     """The windows of recordings as the daemon would see them, at PHASES times its rate."""
     w = model.card.windowing
-    x, y, start, end = [], [], [], []
+    x, said, y, start, end = [], [], [], [], []
     for track in tracks:
         recording = track.recording
         length_s = float(recording.t[-1] - recording.t[0])
@@ -128,6 +129,7 @@ def labelled(model: Model, tracks: Sequence[Track]) -> Labelled:
             if windows is None:
                 continue
             x.append(windows.x)
+            said.append(Recall().predict(model, windows, range(len(windows.x))))
             y += [model.card.labels.index(track.label)] * len(windows.x)
             at = (windows.t_end - recording.t[0]) / length_s
             start.append(at - w.window / w.rate_hz / length_s)
@@ -136,8 +138,8 @@ def labelled(model: Model, tracks: Sequence[Track]) -> Labelled:
         raise HardError(
             f"no recording holds a window of {w.window / w.rate_hz:.2f} s without a gap; record anew"
         )
-    stacked = np.concatenate(x)
-    return Labelled(stacked, np.array(y), np.concatenate(start), np.concatenate(end), model.predict(stacked))
+    stacked, probabilities = np.concatenate(x), np.concatenate(said)
+    return Labelled(stacked, np.array(y), np.concatenate(start), np.concatenate(end), probabilities)
 
 
 def make_head(device: str, model: Model, data: Labelled, seconds: dict[str, float], calibrated: bool) -> Head:

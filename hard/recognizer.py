@@ -17,6 +17,7 @@ from hard.novelty import Motion, measure
 from hard.personal import Adapter
 from hard.placement import Placement
 from hard.profiles import Head
+from hard.recall import Recall
 from hard.stats import Counters, Drop
 from hard.types import F32, F64, UNKNOWN, Chunk, HardError, Prediction, Windows
 
@@ -63,6 +64,7 @@ class Recognizer:
         self._rotations: dict[str, F64] = {}
         self._heads: dict[str, Head] = {}
         self._adapters: dict[tuple[str, str], Adapter | None] = {}  # device and model's sha256
+        self._recall = Recall()
 
     def push(self, device: str, t: ArrayLike, samples: ArrayLike) -> Sequence[Prediction]:
         """Take consecutive samples of one device and return the predictions that they complete.
@@ -92,7 +94,7 @@ class Recognizer:
         self._adapters = {key: adapter for key, adapter in self._adapters.items() if key[0] != device}
         self._rotations.pop(device, None)
         self._heads.pop(device, None)
-        self._forget_placement([device])
+        self._forget([device])
         if rotation is not None:
             self._rotations[device] = rotation
         if head is not None:
@@ -164,7 +166,7 @@ class Recognizer:
         rows: list[list[float]] = [[]] * len(models)
         for model in {id(model): model for model in models}.values():
             mine = [i for i, m in enumerate(models) if m is model]
-            probabilities = model.predict(w.x if len(mine) == len(models) else w.x[mine])
+            probabilities = self._recall.predict(model, w, mine)
             if self._heads:
                 self._adapt(w, mine, model.card, probabilities)
             for i, row in zip(mine, probabilities.tolist(), strict=True):
@@ -194,10 +196,11 @@ class Recognizer:
     def evict(self, now_s: float) -> list[str]:
         """Forget devices that have been silent for long; returns their names."""
         gone = self._full.evict(now_s) + (self._acc[0].evict(now_s) if self._acc else [])
-        self._forget_placement(gone)
+        self._forget(gone)
         return gone
 
-    def _forget_placement(self, devices: Sequence[str]) -> None:
+    def _forget(self, devices: Sequence[str]) -> None:
+        self._recall.forget(devices)
         for placement in (self._placement, self._acc_placement):
             if placement:
                 placement.forget(devices)

@@ -34,7 +34,8 @@ class TorchScriptModel:
         if precision == "bfloat16" or (precision == "auto" and computes_bfloat16()):
             self._module = _frozen(weights, [], bfloat16=True)
             try:
-                self._forward(np.zeros((1, card.windowing.window, len(card.channels)), np.float32))
+                window = np.zeros((1, card.windowing.window, len(card.channels)), np.float32)
+                self._forward(window, np.zeros((1, card.state), np.float32))
                 self.precision = "bfloat16"
             except RuntimeError:  # a network that does not look at its weights' type; see nets/lstm.py
                 if precision == "bfloat16":
@@ -53,18 +54,28 @@ class TorchScriptModel:
             size //= 2
 
     def predict(self, x: F32) -> F32:
+        return self.step(x, np.zeros((len(x), self.card.state), np.float32))[0]
+
+    def step(self, x: F32, state: F32) -> tuple[F32, F32]:
         if self._columns is not None:
             x = np.take(x, self._columns, axis=2)  # (N, window, len(card.channels))
-        return np.concatenate([self._forward(x[i : i + MAX_BATCH]) for i in range(0, len(x), MAX_BATCH)])
+        parts = [slice(i, i + MAX_BATCH) for i in range(0, len(x), MAX_BATCH)]
+        out = [self._forward(x[part], state[part]) for part in parts]
+        return np.concatenate([p for p, _ in out]), np.concatenate([s for _, s in out])
 
-    def _forward(self, x: F32) -> F32:
+    def _forward(self, x: F32, state: F32) -> tuple[F32, F32]:
         n = len(x)
         size = _padded(n)
         if size != n:
-            x = np.concatenate([x, np.zeros((size - n, *x.shape[1:]), np.float32)])
+            x, state = (
+                np.concatenate([part, np.zeros((size - n, *part.shape[1:]), np.float32)])
+                for part in (x, state)
+            )
         with torch.inference_mode():
-            out: F32 = self._module(torch.from_numpy(x)).numpy()
-        return out[:n]
+            if self.card.state == 0:
+                return self._module(torch.from_numpy(x)).numpy()[:n], state[:n]
+            out, after = self._module(torch.from_numpy(x), torch.from_numpy(state))
+            return out.numpy()[:n], after.numpy()[:n]
 
 
 def _padded(n: int) -> int:

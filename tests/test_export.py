@@ -105,7 +105,7 @@ def test_scores_of_a_small_example() -> None:
     certain = np.array([True, True, True, True, False, False, False, False])
     nowhere = np.zeros(8, np.int64)
     official = Official(nowhere, nowhere, y, nowhere, certain)
-    result = score("m", official, predicted, steady=np.array([0, 0, 0, 0, 2, 3, -1, 4]))
+    result = score("m", official, predicted, predicted, steady=np.array([0, 0, 0, 0, 2, 3, -1, 4]))
     assert result.accuracy == 6 / 8
     assert (result.n, result.n_count_matched, result.accuracy_count_matched) == (8, 4, 3 / 4)
     assert (result.accuracy_steady, result.accuracy_steady_count_matched) == (5 / 8, 3 / 4)

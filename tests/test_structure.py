@@ -27,7 +27,7 @@ LAYERS = [
     {"track"},
     {"smoothing", "history", "stream", "align", "address", "retained", "totals"},
     {"recordings", "pulse", "passwords", "sdnotify", "runfile"},
-    {"imu", "model", "torchscript", "onnx", "personal", "placement", "client", "broker"},
+    {"imu", "model", "torchscript", "onnx", "personal", "placement", "recall", "client", "broker"},
     {"video"},
     {"recognizer", "embedded", "sources", "sinks", "phones", "nets"},
     {"engine", "table", "datasets", "listen", "devices", "welcome"},

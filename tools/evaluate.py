@@ -21,7 +21,7 @@ from hard.types import F32, HardError
 from tools import carried, elsewhere, evaluate_sets, own, report, stream, unknown, video_score, worn
 from tools.options import answer, ask
 from tools.scores import ClassScore, calibration_error, confusion_matrix, per_class, tables
-from tools.stretches import steady_at_ends
+from tools.stretches import after_those_before, steady_at_ends
 
 OTHERS = {
     "stream": (stream, "raw and steady labels on HAPT's test recordings"),
@@ -46,6 +46,7 @@ class Score(msgspec.Struct, frozen=True):
     macro_f1: float
     n_count_matched: int
     accuracy_count_matched: float  # over the windows whose place in the recording is certain
+    accuracy_alone: float  # of windows of which nothing before is known: less for a model with a state
     accuracy_steady: float  # of the daemon's steady label at each window's end; see stretches.py
     accuracy_steady_count_matched: float
     calibration_error: float
@@ -59,11 +60,16 @@ def evaluate(model: Model, data: Path) -> Score:
     if tuple(model.card.labels) != LABELS:
         raise HardError(f"{model.card.name}: labels {model.card.labels}; expected {list(LABELS)}")
     x, official = official_windows(data, "test", model.card.windowing)
-    return score(model.card.name, official, model.predict(x), steady_at_ends(model, data, official))
+    alone = model.predict(x)
+    probabilities = after_those_before(model, data, official) if model.card.state else alone
+    return score(model.card.name, official, probabilities, alone, steady_at_ends(model, data, official))
 
 
-def score(model: str, official: Official, probabilities: F32, steady: NDArray[np.int64]) -> Score:
-    """All figures of a model's probabilities (N, 6) and of steady labels (N,), indices into LABELS."""
+def score(model: str, official: Official, probabilities: F32, alone: F32, steady: NDArray[np.int64]) -> Score:
+    """All figures of a model's probabilities (N, 6), of those of windows by themselves, and of steady labels.
+
+    steady: (N,) indices into LABELS.
+    """
     y, certain = official.y, official.count_matched
     predicted = probabilities.argmax(axis=1)
     confusion = confusion_matrix(y, predicted, len(LABELS))
@@ -76,6 +82,7 @@ def score(model: str, official: Official, probabilities: F32, steady: NDArray[np
         macro_f1=float(np.mean([c.f1 for c in classes.values()])),
         n_count_matched=int(certain.sum()),
         accuracy_count_matched=float(right[certain].mean()),
+        accuracy_alone=float((alone.argmax(axis=1) == y).mean()),
         accuracy_steady=float((steady == y).mean()),
         accuracy_steady_count_matched=float((steady == y)[certain].mean()),
         calibration_error=calibration_error(probabilities.max(axis=1), right),
@@ -91,6 +98,7 @@ def show(result: Score, console: Console) -> None:
         f"accuracy {100 * result.accuracy:.2f} %, macro F1 {result.macro_f1:.4f}\n"
         f"windows whose place is certain ({result.n_count_matched:,}): "
         f"{100 * result.accuracy_count_matched:.2f} %\n"
+        f"every window by itself, nothing known from before: {100 * result.accuracy_alone:.2f} %\n"
         "steady label at each window's end, every stretch a recording of its own: "
         f"{100 * result.accuracy_steady:.2f} %; of certain ones "
         f"{100 * result.accuracy_steady_count_matched:.2f} %\n"

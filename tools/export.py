@@ -11,7 +11,7 @@ import io
 import sys
 import warnings
 from pathlib import Path
-from typing import Final
+from typing import Final, Tuple  # noqa: UP035  (TorchScript knows no other)
 
 import msgspec
 import numpy as np
@@ -26,8 +26,10 @@ from hard.card import Figure, SensorCard, VideoCard, read_card
 from hard.datasets import data_dir
 from hard.datasets.hapt import LABELS, official_windows
 from hard.imu import CHANNELS
-from hard.model import columns, load_model
+from hard.model import Model, columns, load_model
+from hard.nets.acc import LstmAcc
 from hard.nets.pocket import LstmPocket
+from hard.nets.posture import PostureLstm
 from hard.torchscript import TorchScriptModel
 from hard.types import F32, HardError, Windowing
 from tools.evaluate import evaluate
@@ -57,6 +59,26 @@ class Probabilities(nn.Module):
         return torch.softmax(self.net(x) / self.temperature, dim=1)
 
 
+class Stepping(nn.Module):
+    """The same of a network with a state: (N, T, channels), (N, state) -> (N, labels), (N, state)."""
+
+    def __init__(self, net: PostureLstm | LstmAcc, temperature: float = 1.0) -> None:
+        super().__init__()
+        self.net = net
+        self.temperature = temperature
+
+    def forward(self, x: Tensor, state: Tensor) -> Tuple[Tensor, Tensor]:  # noqa: UP006
+        logits, after = self.net.step(x, state)
+        return torch.softmax(logits / self.temperature, dim=1), after
+
+
+def with_probabilities(net: nn.Module, temperature: float) -> nn.Module:
+    """What is exported of a network."""
+    if isinstance(net, PostureLstm | LstmAcc):
+        return Stepping(net, temperature)
+    return Probabilities(net, temperature)
+
+
 def script(net: nn.Module) -> bytes:
     """The TorchScript file of a network in evaluation mode."""
     buffer = io.BytesIO()
@@ -76,9 +98,7 @@ def check_export(
     worst = 0.0
     chosen = columns(model.card.channels)
     for name, x in batches.items():
-        with torch.no_grad():
-            eager = net(torch.from_numpy(x[:, :, chosen])).numpy()
-        difference = float(np.abs(eager - model.predict(x)).max())
+        difference = float(np.abs(said(net, x[:, :, chosen], model.card.state) - twice(model, x)).max())
         if not difference <= tolerance:  # also for NaN
             raise HardError(
                 f"the exported network differs from the trained one by {difference:.2g} on {name} windows "
@@ -86,6 +106,22 @@ def check_export(
             )
         worst = max(worst, difference)
     return worst
+
+
+def said(net: nn.Module, x: F32, state: int) -> F32:
+    """Probabilities of a network; where it has a state, of every window after itself, too."""
+    windows = torch.from_numpy(x)
+    with torch.no_grad():
+        if not state:
+            return np.asarray(net(windows).numpy(), np.float32)
+        first, after = net(windows, torch.zeros(len(x), state))
+        return np.asarray(torch.cat([first, net(windows, after)[0]]).numpy(), np.float32)
+
+
+def twice(model: Model, x: F32) -> F32:
+    """The same of a loaded model."""
+    first, after = model.step(x, np.zeros((len(x), model.card.state), np.float32))
+    return np.concatenate([first, model.step(x, after)[0]]) if model.card.state else first
 
 
 def write_model(folder: Path, card: SensorCard | VideoCard, weights: bytes) -> None:
@@ -133,6 +169,7 @@ def new_card(name: str, preset: Preset, net: nn.Module, training: dict[str, str]
         licence=preset.licence,
         motion_range=preset.motion_range,
         worn=preset.worn,
+        state=net.net.rest.state if isinstance(net, Stepping) else 0,
     )
 
 
@@ -154,11 +191,12 @@ def figures(name: str, folder: Path, data: Path) -> list[Figure]:
 
 def rebuild(folder: Path, card: SensorCard) -> nn.Module:
     """The network of a model's card, with the weights of its model.pt, giving probabilities."""
+    net: nn.Module
     if card.name == "lstm-pocket":
         net = Probabilities(LstmPocket(len(card.labels), len(card.channels)), TEMPERATURE)
     elif card.name in PRESETS:
         preset = PRESETS[card.name]
-        net = Probabilities(preset.build(len(card.labels), len(card.channels)), preset.temperature)
+        net = with_probabilities(preset.build(len(card.labels), len(card.channels)), preset.temperature)
     else:
         known = ", ".join(sorted([*PRESETS, "lstm-pocket"]))
         raise HardError(f"{card.name}: no such preset; there is: {known}")
@@ -210,9 +248,10 @@ def main() -> None:
     folder = args.out or Path("models") / name
     command = f"python tools/train_sensor.py --preset {name} --seed {saved['seed']}"
     training = {"command": f"{command}; then python tools/export.py build/{name}/checkpoint.pt"}
-    card = new_card(name, preset, net, training)
+    exported = with_probabilities(net, preset.temperature)
+    card = new_card(name, preset, exported, training)
     real, _ = official_windows(data, "train", card.windowing)
-    card = export(Probabilities(net, preset.temperature), card, folder, real[::8])
+    card = export(exported, card, folder, real[::8])
     found = figures(name, folder, data)
     folds = args.checkpoint.with_name("folds.json")
     if folds.exists():

@@ -28,24 +28,26 @@ from hard.datasets.hapt import official_windows
 from hard.imu import CHANNELS
 from hard.model import load_model
 from hard.types import F32, HardError
-from tools.export import rebuild, write_card
+from tools.export import rebuild, twice, write_card
 
 TOLERANCE: Final = 1e-4  # of a probability
 OPSET: Final = 18
 
 
-def to_onnx(net: nn.Module, window: int, channels: int) -> bytes:
+def to_onnx(net: nn.Module, window: int, channels: int, state: int = 0) -> bytes:
     """The graph of a network, for any number of windows, without names of files and lines."""
     import onnx  # with onnxscript, of the dev extra
 
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
-    example = (torch.zeros(2, window, channels),)
-    many = {"x": {0: torch.export.Dim("n", min=1, max=4096)}}
+    sizes = {"x": (2, window, channels)} | ({"state": (2, state)} if state else {})
+    outputs = ["probabilities", "after"] if state else ["probabilities"]
+    many = {name: {0: torch.export.Dim("n", min=1, max=4096)} for name in sizes}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # deprecations inside of the exporter
         program = torch.onnx.export(
-            net, example, input_names=["x"], output_names=["probabilities"], opset_version=OPSET, dynamo=True,
-            dynamic_shapes=many, external_data=False, verbose=False,
+            net, tuple(torch.zeros(size) for size in sizes.values()), input_names=list(sizes),
+            output_names=outputs, opset_version=OPSET, dynamo=True, dynamic_shapes=many, external_data=False,
+            verbose=False,
             optimize=False,  # its optimiser takes + 1e-8 for nothing, and drops it; ONNX Runtime has its own
         )  # fmt: skip
     assert program is not None
@@ -64,7 +66,7 @@ def export_onnx(folder: Path, real: F32) -> SensorCard:
     card = read_card(folder)
     if not isinstance(card, SensorCard):
         raise HardError(f"{folder}: a model of video; only models of motion are exported")
-    graph = to_onnx(rebuild(folder, card), card.windowing.window, len(card.channels))
+    graph = to_onnx(rebuild(folder, card), card.windowing.window, len(card.channels), card.state)
     card = msgspec.structs.replace(card, onnx_sha256=hashlib.sha256(graph).hexdigest())
     (folder / "model.onnx").write_bytes(graph)
     write_card(folder, card)
@@ -79,7 +81,7 @@ def difference(folder: Path, real: F32) -> float:
     """The largest difference between the two engines' probabilities, on real windows and on noise."""
     noise = np.random.default_rng(0).normal(0, 1, (256, real.shape[1], len(CHANNELS))).astype(np.float32)
     models = [load_model(str(folder), "torch", "float32"), load_model(str(folder), "onnx")]
-    outputs = [np.concatenate([m.predict(real), m.predict(noise)]) for m in models]
+    outputs = [np.concatenate([twice(m, real), twice(m, noise)]) for m in models]
     return float(np.abs(outputs[0] - outputs[1]).max())
 
 

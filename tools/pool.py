@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -45,9 +45,22 @@ class Pool(msgspec.Struct, frozen=True):
         return torch.from_numpy(rows[:, 0].copy()), torch.from_numpy(rows[:, 2].copy())
 
     def bouts(self, starts: Tensor) -> Tensor:
-        """(N,) starts in recordings -> the stretch of one activity that each window lies in, (N,)."""
-        firsts = np.sort(self.spans[self.spans[:, 4] == 1, 0])
-        return torch.from_numpy(np.searchsorted(firsts, starts.numpy() + self.window // 2, "right"))
+        """(N,) starts -> where the stretch of one activity begins that each window lies in, (N,)."""
+        firsts = np.sort(self.spans[self.spans[:, 4] > 0, 0])
+        return torch.from_numpy(
+            firsts[np.searchsorted(firsts, starts.numpy() + self.window // 2, "right") - 1]
+        )
+
+    def before(self, starts: Tensor, hop: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """What a device has sent of the stretch that each of these (N,) windows lies in, oldest first.
+
+        Yields the starts of windows (N,), a hop before those that come next, and whether (N,) each is there.
+        """
+        bouts = self.bouts(starts)
+        most = int((starts - bouts).max()) // hop
+        for k in range(most, 0, -1):
+            at = starts - k * hop
+            yield torch.maximum(at, torch.minimum(bouts, starts)), at >= bouts
 
     def draw(self, kind: int, n: int, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
         """n random starts of one kind and their labels, (n,) each; every start is equally likely."""

@@ -15,6 +15,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from hard.datasets import features
 from hard.datasets.hapt import LABELS, Official, Session, read_sessions
 from hard.model import Model
 from hard.recognizer import Recognizer
@@ -45,6 +46,28 @@ def steady_at_ends(model: Model, data: Path, official: Official) -> NDArray[np.i
         ends = sessions[exp].recording.t[official.start[rows] + model.card.windowing.window - 1]
         said[rows] = _labels(model, sessions[exp].recording, slice(begin, end), ends)
     return said
+
+
+def after_those_before(model: Model, data: Path, official: Official) -> F32:
+    """A model's probabilities of each official window, (N, labels), as its state makes them.
+
+    Before it the model has seen what came in the same labelled stretch, a hop apart, and nothing else.
+    """
+    w = model.card.windowing
+    users = frozenset(int(user) for user in np.unique(official.user))
+    found = read_sessions(data, users)
+    sessions = {s.exp: s for s in found}
+    streams = dict(zip(sessions, features([s.recording for s in found], w), strict=True))
+    stretch = _stretch_of(official, sessions)
+    begins = np.array([sessions[e].segments[k][1] for e, k in zip(official.exp, stretch, strict=True)])
+    state = np.zeros((len(stretch), model.card.state), np.float32)
+    out = np.empty((len(stretch), len(model.card.labels)), np.float32)
+    for k in range(int((official.start - begins).max()) // w.hop, -1, -1):
+        at = official.start - k * w.hop
+        rows = np.flatnonzero((at >= begins) | (k == 0))
+        x = np.stack([streams[official.exp[i]][at[i] : at[i] + w.window] for i in rows])
+        out[rows], state[rows] = model.step(x, state[rows])
+    return out
 
 
 def _stretch_of(official: Official, sessions: dict[int, Session]) -> NDArray[np.int64]:

@@ -22,7 +22,8 @@ from hard.card import Figure
 from hard.datasets import data_dir
 from hard.datasets.hapt import LABELS
 from hard.nets.acc import LstmAcc
-from hard.nets.posture import SITTING, STANDING, PostureLstm
+from hard.nets.posture import PostureLstm
+from hard.nets.rest import SITTING, STANDING
 from hard.types import HardError, Windowing
 from tools.pool import KINDS, Pool, read_pool
 from tools.presets import PRESETS, Preset, SensorNet
@@ -34,9 +35,6 @@ ACC_ROTATIONS_DEG: Final = (15.0, 4.0)
 GAIN: Final = 0.05  # standard deviation of a factor on acceleration and on the gyroscope
 SMOOTHING: Final = 0.1
 AVERAGE: Final = 0.998  # decay of the averaged weights, per step
-OPINION_EPOCHS: Final = 60
-OPINION_BATCH: Final = 64
-OPINION_LR: Final = 3e-3
 SHARES: Final = (1.0, 1.0, 0.25)  # windows of each of KINDS in an epoch, per official window
 
 
@@ -47,10 +45,6 @@ def train(pool: Pool, preset: Preset, seed: int, progress: Progress, name: str) 
     net = preset.build(len(LABELS), len(preset.channels))
     official, labels = pool.official()
     net.fit_scales(pool.windows(official))
-    if isinstance(net, PostureLstm):
-        net.fit_sway(pool.windows(official), labels)
-    if isinstance(net, LstmAcc):
-        net.fit_rule(pool.windows(official), labels, pool.bouts(official))
     averaged = copy.deepcopy(net).eval()
     counts = [int(share * len(official)) for share in SHARES]
     steps = preset.epochs * (sum(counts) // preset.batch)
@@ -72,9 +66,37 @@ def train(pool: Pool, preset: Preset, seed: int, progress: Progress, name: str) 
             step += 1
             average(averaged, net, min(AVERAGE, step / (step + 10)))
             progress.update(task, advance=1, description=f"{name} loss {loss.item():.3f}")
-    if isinstance(averaged, PostureLstm):
-        train_opinion(averaged, pool, seed, progress, name)
+    if isinstance(averaged, PostureLstm | LstmAcc):
+        fit_rule(averaged, pool, rng)
     return averaged
+
+
+def fit_rule(net: PostureLstm | LstmAcc, pool: Pool, rng: np.random.Generator) -> None:
+    """From the upright windows of the pool, each after those before it in its stretch."""
+    upright = of_upright(pool)
+    official, labels = upright.official()
+    with torch.inference_mode():
+        net.rest.fit_sway(net.sway(upright.windows(official)))
+        starts, y = upright.draw(1, len(official), rng)
+        starts, y = torch.cat([official, starts]), torch.cat([labels, y])
+        x = upright.windows(starts)
+        seen, _ = net.rest.remember(x, net.sway(x), state_before(net, upright, starts))
+        net.rest.fit(net.rest.numbers(seen), (y == STANDING).float(), upright.bouts(starts))
+
+
+def state_before(net: PostureLstm | LstmAcc, pool: Pool, starts: Tensor) -> Tensor:
+    """What the daemon carries to these windows (N,) from those before them in their stretches, (N, state)."""
+    state = torch.zeros(len(starts), net.rest.state)
+    for at, there in pool.before(starts, Windowing().hop):
+        rows = there.nonzero()[:, 0]
+        x = pool.windows(at[rows])
+        state[rows] = net.rest.remember(x, net.sway(x), state[rows])[1]
+    return state
+
+
+def of_upright(pool: Pool) -> Pool:
+    """The part of the pool in which people sit or stand."""
+    return Pool(pool.stream, pool.spans[np.isin(pool.spans[:, 2], (SITTING, STANDING))], pool.window)
 
 
 def loss_of(net: SensorNet, x: Tensor, y: Tensor) -> Tensor:
@@ -93,33 +115,6 @@ def average(averaged: SensorNet, net: SensorNet, decay: float) -> None:
             a.lerp_(b, 1 - decay)
         for mine, its in zip(averaged.buffers(), net.buffers(), strict=True):
             mine.copy_(its)
-
-
-def train_opinion(net: PostureLstm, pool: Pool, seed: int, progress: Progress, name: str) -> None:
-    """Train what a PostureLstm makes of sway, on the upright windows of the pool; the LSTM stays."""
-    torch.manual_seed(seed)
-    rng = np.random.default_rng(seed)
-    upright = Pool(pool.stream, pool.spans[np.isin(pool.spans[:, 2], (SITTING, STANDING))], pool.window)
-    counts = [int(share * len(upright.official()[0])) for share in SHARES]
-    per_epoch = sum(counts) // OPINION_BATCH
-    steps = OPINION_EPOCHS * per_epoch
-    optimizer = torch.optim.AdamW(net.opinion.parameters(), OPINION_LR, weight_decay=0.05)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, OPINION_LR, steps, pct_start=0.2)
-    task = progress.add_task(f"{name}, sway", total=steps)
-    net.opinion.train()
-    for _ in range(OPINION_EPOCHS):
-        draws = [upright.official()] + [upright.draw(kind, counts[kind], rng) for kind in (1, 2)]
-        starts, y = torch.cat([d[0] for d in draws]), torch.cat([d[1] for d in draws])
-        standing = (y == STANDING).float() * (1 - SMOOTHING) + SMOOTHING / 2
-        for rows in torch.randperm(len(starts))[: per_epoch * OPINION_BATCH].view(per_epoch, -1):
-            odds = net.of_sway(augment(upright.windows(starts[rows])))[:, 0]
-            loss = F.binary_cross_entropy_with_logits(odds, standing[rows])
-            optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
-            schedule.step()
-            progress.update(task, advance=1, description=f"{name}, sway, loss {loss.item():.3f}")
-    net.opinion.eval()
 
 
 def augment(x: Tensor, rotation_deg: float = ROTATION_DEG) -> Tensor:
@@ -147,9 +142,16 @@ def augment(x: Tensor, rotation_deg: float = ROTATION_DEG) -> Tensor:
 
 
 def logits(net: SensorNet, pool: Pool, starts: Tensor) -> Tensor:
-    """What the network says of these windows, (n, labels)."""
+    """What the network says of these windows, (n, labels), each after those before it in its stretch."""
+    out = []
     with torch.inference_mode():
-        return torch.cat([net(pool.windows(starts[i : i + 512])) for i in range(0, len(starts), 512)])
+        for i in range(0, len(starts), 512):
+            part = starts[i : i + 512]
+            if isinstance(net, PostureLstm | LstmAcc):
+                out.append(net.step(pool.windows(part), state_before(net, pool, part))[0])
+            else:
+                out.append(net(pool.windows(part)))
+    return torch.cat(out)
 
 
 def cross_validate(
