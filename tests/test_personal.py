@@ -38,6 +38,9 @@ class Doubtful:
         out[:, 3], out[:, 4] = 0.5, 0.42
         return out
 
+    def step(self, x: F32, state: F32) -> tuple[F32, F32]:
+        return self.predict(x), state
+
 
 def posture(up: list[float], n: int, rng: np.random.Generator) -> F32:
     """Windows of somebody at rest, (n, 128, 9)."""
