@@ -136,7 +136,7 @@ class SmoothingSettings(Section, frozen=True):
     time_constant_s: Annotated[float, Meta(gt=0.0, le=60.0)] = 0.5
     settle_s: Annotated[float, Meta(ge=0.0, le=60.0)] = 3.0
     still_time_constant_s: Annotated[float, Meta(gt=0.0, le=600.0)] = 4.0
-    hysteresis: Annotated[float, Meta(ge=1.0)] = 26.0
+    hysteresis: Annotated[float, Meta(ge=1.0)] = 28.0
     min_hold_s: Annotated[float, Meta(ge=0.0, le=600.0)] = 2.0
     min_confidence: Annotated[float, Meta(ge=0.0, lt=1.0)] = 0.35
     restart_s: Seconds = 10.0

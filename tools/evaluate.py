@@ -61,7 +61,7 @@ def evaluate(model: Model, data: Path) -> Score:
         raise HardError(f"{model.card.name}: labels {model.card.labels}; expected {list(LABELS)}")
     x, official = official_windows(data, "test", model.card.windowing)
     alone = model.predict(x)
-    probabilities = after_those_before(model, data, official) if model.card.state else alone
+    probabilities = after_those_before(model, data, official)
     return score(model.card.name, official, probabilities, alone, steady_at_ends(model, data, official))
 
 

@@ -16,7 +16,7 @@ from rich.console import Console
 
 from hard.card import SensorCard, VideoCard, list_models, read_card
 from hard.datasets import data_dir
-from hard.datasets.hapt import LABELS, TEST_USERS, official_windows, read_official, read_sessions
+from hard.datasets.hapt import LABELS, TEST_USERS, read_official, read_sessions
 from hard.model import Model, load_model
 from hard.types import F32, HardError
 from tools import pictures
@@ -24,6 +24,7 @@ from tools.elsewhere import evaluate_elsewhere
 from tools.evaluate_sets import labelled_windows
 from tools.pocket_pool import PERSON
 from tools.scores import BINS, bins, calibration_error, confusion_matrix
+from tools.stretches import after_those_before
 from tools.worn import evaluate_worn
 
 WEAK: Final = 0.95  # people below are named among the failures
@@ -69,8 +70,8 @@ def reliability(probabilities: F32, y: NDArray[np.int64]) -> Reliability:
 
 def look(model: Model, data: Path) -> Found:
     """Measure a model of HAPT's six activities."""
-    x, official = official_windows(data, "test", model.card.windowing)
-    p = model.predict(x)
+    official = read_official(data, "test")
+    p = after_those_before(model, data, official)
     said = p.argmax(axis=1)
     confusion = confusion_matrix(official.y, said, len(LABELS))
     people, worst = {}, {}
@@ -79,12 +80,12 @@ def look(model: Model, data: Path) -> Found:
         people[user] = float((said == official.y)[mine].mean())
         if people[user] < WEAK:
             worst[user] = mistakes(official.y[mine], said[mine])[0]
-    worn = evaluate_worn(model, read_sessions(data, TEST_USERS), read_official(data, "test"))
+    worn = evaluate_worn(model, read_sessions(data, TEST_USERS), official)
     elsewhere = {f"phone {way}": share for way, share in worn.accuracy.items()}
     if (data / "motionsense").is_dir():
         names = "in a trouser pocket (MotionSense, five activities)", "the same, calibrated"
         elsewhere |= dict(zip(names, evaluate_elsewhere(model, data).means, strict=True))
-    windows = f"the {len(x):,} official test windows"
+    windows = f"the {len(p):,} official test windows"
     return Found(windows, list(LABELS), confusion, reliability(p, official.y), people, worst, elsewhere)
 
 

@@ -49,9 +49,9 @@ def steady_at_ends(model: Model, data: Path, official: Official) -> NDArray[np.i
 
 
 def after_those_before(model: Model, data: Path, official: Official) -> F32:
-    """A model's probabilities of each official window, (N, labels), as its state makes them.
+    """A model's probabilities of each official window, (N, labels).
 
-    Before it the model has seen what came in the same labelled stretch, a hop apart, and nothing else.
+    A model with a state has seen what came before in the same labelled stretch, a hop apart, and nothing else.
     """
     w = model.card.windowing
     users = frozenset(int(user) for user in np.unique(official.user))
@@ -62,7 +62,8 @@ def after_those_before(model: Model, data: Path, official: Official) -> F32:
     begins = np.array([sessions[e].segments[k][1] for e, k in zip(official.exp, stretch, strict=True)])
     state = np.zeros((len(stretch), model.card.state), np.float32)
     out = np.empty((len(stretch), len(model.card.labels)), np.float32)
-    for k in range(int((official.start - begins).max()) // w.hop, -1, -1):
+    most = int((official.start - begins).max()) // w.hop if model.card.state else 0
+    for k in range(most, -1, -1):
         at = official.start - k * w.hop
         rows = np.flatnonzero((at >= begins) | (k == 0))
         x = np.stack([streams[official.exp[i]][at[i] : at[i] + w.window] for i in rows])
