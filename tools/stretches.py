@@ -51,7 +51,8 @@ def steady_at_ends(model: Model, data: Path, official: Official) -> NDArray[np.i
 def after_those_before(model: Model, data: Path, official: Official) -> F32:
     """A model's probabilities of each official window, (N, labels).
 
-    A model with a state has seen what came before in the same labelled stretch, a hop apart, and nothing else.
+    A model with a state has seen what came before in the same labelled stretch, a hop apart, and nothing
+    else.
     """
     w = model.card.windowing
     users = frozenset(int(user) for user in np.unique(official.user))
