@@ -35,7 +35,8 @@ class Recall:
         for turn in _turns([w.devices[i] for i in chosen]):
             rows = [chosen[k] for k in turn]
             before = np.stack([self._before(model, w, i) for i in rows])
-            out[turn], after = model.step(w.x[rows], before)
+            x = w.x if len(rows) == len(w.devices) else w.x[rows]
+            out[turn], after = model.step(x, before)
             for i, state in zip(rows, after, strict=True):
                 self._of[w.devices[i]] = _Kept(model.card.sha256, float(w.t_end[i]), w.gaps[i], state.copy())
         return out

@@ -152,6 +152,10 @@ def export(
 def new_card(name: str, preset: Preset, net: nn.Module, training: dict[str, str]) -> SensorCard:
     """A preset's card, without figures and sha256."""
     units = [text for name, text in UNITS.items() if name in preset.channels]
+    state = net.net.rest.state if isinstance(net, Stepping) else 0
+    before = f"; (N, {state}) float32: the state after each device's window before, zeros at first"
+    after = f"; (N, {state}) float32: the state after this window"
+    before, after = (before, after) if state else ("", "")
     return SensorCard(
         name=name,
         summary=preset.summary,
@@ -160,8 +164,8 @@ def new_card(name: str, preset: Preset, net: nn.Module, training: dict[str, str]
         sha256="",
         windowing=Windowing(),
         parameters=sum(p.numel() for p in net.parameters()),
-        input=f"(N, 128, {len(preset.channels)}) float32: {', '.join(units)}",
-        output="(N, 6) float32: probabilities in the order of labels",
+        input=f"(N, 128, {len(preset.channels)}) float32: {', '.join(units)}{before}",
+        output=f"(N, 6) float32: probabilities in the order of labels{after}",
         training=preset.training | training,
         figures=[],
         intended_use=preset.intended_use,
@@ -169,7 +173,7 @@ def new_card(name: str, preset: Preset, net: nn.Module, training: dict[str, str]
         licence=preset.licence,
         motion_range=preset.motion_range,
         worn=preset.worn,
-        state=net.net.rest.state if isinstance(net, Stepping) else 0,
+        state=state,
     )
 
 

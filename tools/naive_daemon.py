@@ -26,11 +26,12 @@ class Device:
     def __init__(self, first: np.ndarray) -> None:
         self.zi = sosfilt_zi(SOS)[:, :, None] * first[None, None, :]  # (sections, 2, 3)
         self.rows: list[np.ndarray] = []
+        self.state: torch.Tensor | None = None
 
 
 def main() -> None:
     host, port, model = sys.argv[1], int(sys.argv[2]), Path(sys.argv[3])
-    labels = yaml.safe_load((model / "card.yaml").read_text("utf-8"))["labels"]
+    card = yaml.safe_load((model / "card.yaml").read_text("utf-8"))
     torch.set_num_threads(1)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -48,9 +49,10 @@ def main() -> None:
             window = np.array(device.rows[:128], np.float32)
             device.rows = device.rows[64:]
             with torch.no_grad():
-                probabilities = net(torch.from_numpy(window[None]))[0]
+                state = torch.zeros(1, card["state"]) if device.state is None else device.state
+                (probabilities,), device.state = net(torch.from_numpy(window[None]), state)
             best = int(probabilities.argmax())
-            label = {"activity": labels[best], "confidence": float(probabilities[best])}
+            label = {"activity": card["labels"][best], "confidence": float(probabilities[best])}
             client.publish(f"hard/{name}/activity", json.dumps(label), retain=True)
 
     def on_connect(client: mqtt.Client, *_: object) -> None:
