@@ -20,9 +20,7 @@ class Inbox:
         self._queue: deque[Message] = deque()
         self._bytes = 0
         self._ready = threading.Condition()
-        self.gather_s = (
-            0.0  # how long who puts may wait for more to come: less work for both; set by the engine
-        )
+        self.gather_s = 0.0  # how long sources are to wait for more before they put it; set by the engine
 
     def put(self, message: Message) -> None:
         self.put_many((message,))

@@ -17,9 +17,7 @@ log = logging.getLogger("hard.labels")
 
 
 class BoardSink:
-    """Keeps the newest label of each device and logs every change of activity; of many devices, for debugging
-    only.
-    """
+    """Keeps the newest label of each device, and logs every change of activity; of many devices at debug."""
 
     def __init__(self, board: Board) -> None:
         self._board = board
