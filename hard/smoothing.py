@@ -1,8 +1,8 @@
 """Probabilities -> steady activity: smoothing, hysteresis and minimum hold, on the device's clock.
 
 The logarithms of a device's probabilities are averaged with exponential forgetting; the average, normalised,
-is the confidence. They are floored, so that a window says no more than 50 to 1: only one that leaves hardly a
-doubt changes the activity alone. Another activity replaces the current one when it is `hysteresis` times as
+is the confidence. They are floored, so that a window says no more than 50 to 1: with the default settings it
+takes two to change the activity. Another activity replaces the current one when it is `hysteresis` times as
 likely and the current one has lasted `min_hold_s`. Nobody stands up without moving: while the phone lies
 still, the average is taken over longer. All times are seconds on the device's clock: they mean the same at
 any hop and overlap. The ratio suits models whose probabilities are calibrated, as ours are; an overconfident
