@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Hashable, Sequence
 from typing import Final
 
 import msgspec
 import numpy as np
 
 from hard.dsp import TICKS_PER_SAMPLE, GravityFilter, resample
+from hard.roster import RESERVED, Roster
 from hard.stats import Counters, Drop
 from hard.stream import Hops, Streams, joined
 from hard.types import F32, F64, Chunk, G, Windowing, Windows
@@ -19,7 +21,6 @@ CHANNELS: Final = (
     *("gyro_x", "gyro_y", "gyro_z"),
     *("total_acc_x", "total_acc_y", "total_acc_z"),
 )
-RESERVED: Final = 16_384  # rows of the tables at first: memory is taken when a row is first written to
 
 
 class Limits(msgspec.Struct, frozen=True):
@@ -48,14 +49,12 @@ class Imu:
         self._streams = Streams(
             windowing.hop, TICKS_PER_SAMPLE * windowing.rate_hz, limits.max_gap_s, rows, counters
         )
-        self._rows: dict[str, int] = {}
-        self._names: list[str] = []  # by row
-        self._free: list[int] = []  # rows of devices that were forgotten
+        self._roster = Roster()
         self._z: F64 = np.zeros((rows, self._filter.states, 3))
         self._history: F32 = np.zeros((rows, past, 9), np.float32)
 
     def __len__(self) -> int:
-        return len(self._rows)
+        return len(self._roster)
 
     def push(self, chunk: Chunk) -> None:
         """Take a chunk; every hop that it completes is cut here and waits for `prepare`."""
@@ -65,7 +64,7 @@ class Imu:
         """Take chunks, in the order of each device's time."""
         queues: dict[int, list[Chunk]] = {}
         for chunk in chunks:
-            row = self._rows.get(chunk.device)
+            row = self._roster.row(chunk.device)
             if row is None and (row := self._admit(chunk.device)) is None:
                 self._counters.add(Drop.TOO_MANY_DEVICES)
             elif len(chunk.t):
@@ -86,7 +85,8 @@ class Imu:
         due = joined(self._streams.due)
         self._streams.due = []
         raw = resample(due.ticks, due.samples, due.counts, self.windowing.hop)  # (B, hop, 6)
-        turns = _turns(due.rows)  # a device with several hops due takes several
+        # a device with several hops due takes several turns
+        turns = [np.array(turn) for turn in in_turns(due.rows.tolist())]
         x = self._advance(turns[0], due, raw)
         if len(turns) > 1:
             first, x = x, np.empty((len(raw), *x.shape[1:]), np.float32)
@@ -101,7 +101,7 @@ class Imu:
         chosen = slice(None) if fresh.all() else fresh
         return Windows(
             x=x[chosen],
-            devices=[self._names[row] for row in due.rows[chosen].tolist()],
+            devices=[self._roster.name(row) for row in due.rows[chosen].tolist()],
             t_end=due.t_end[chosen],
             arrival_s=due.arrival_s[chosen],
             end_s=due.end_s[chosen],
@@ -111,18 +111,16 @@ class Imu:
 
     def forget(self, device: str) -> bool:
         """Drop a device's state and its hops that are due; whether there was any."""
-        row = self._rows.pop(device, None)
-        if row is None:
-            return False
-        self._streams.close(row)
-        self._free.append(row)
-        return True
+        row = self._roster.remove(device)
+        if row is not None:
+            self._streams.close(row)
+        return row is not None
 
     def evict(self, now_s: float) -> list[str]:
         """Forget devices that have been silent for `evict_after_s`; returns their names."""
-        rows = np.fromiter(self._rows.values(), np.intp, len(self._rows))
+        rows = np.fromiter(self._roster.rows(), np.intp, len(self._roster))
         silent = self._streams.silent(rows, now_s - self._limits.evict_after_s)
-        gone = [self._names[row] for row in silent.tolist()]
+        gone = [self._roster.name(row) for row in silent.tolist()]
         for device in gone:
             self.forget(device)
         return gone
@@ -147,33 +145,25 @@ class Imu:
 
     def _admit(self, device: str) -> int | None:
         """A row for a new device; None where there are too many."""
-        if len(self._rows) >= self._limits.max_devices:
+        if len(self._roster) >= self._limits.max_devices:
             return None
-        row = self._free.pop() if self._free else len(self._names)
-        if row == len(self._names):
-            self._names.append(device)
+        row = self._roster.add(device)
         if row == len(self._z):
             self._z = np.concatenate([self._z, np.zeros_like(self._z)])
             self._history = np.concatenate([self._history, np.zeros_like(self._history)])
-        self._names[row] = device
-        self._rows[device] = row
         self._streams.open(row)
         return row
 
 
-def _turns(rows: Rows) -> list[Rows]:
-    """Indices of due hops by their devices' rows, split so that each part holds a device at most once, in
-    order.
-    """
-    _, first = np.unique(rows, return_index=True)
-    if len(first) == len(rows):
-        return [np.arange(len(rows))]  # nearly always
+def in_turns(devices: Sequence[Hashable]) -> list[list[int]]:
+    """Indices of these, split so that each part holds a device at most once, in order."""
+    if len(set(devices)) == len(devices):
+        return [list(range(len(devices)))]  # nearly always
     turns: list[list[int]] = []
-    taken: dict[int, int] = {}
-    for i, row in enumerate(rows.tolist()):
-        k = taken.get(row, 0)
-        taken[row] = k + 1
-        if k == len(turns):
+    taken: Counter[Hashable] = Counter()
+    for i, device in enumerate(devices):
+        if taken[device] == len(turns):
             turns.append([])
-        turns[k].append(i)
-    return [np.array(turn) for turn in turns]
+        turns[taken[device]].append(i)
+        taken[device] += 1
+    return turns

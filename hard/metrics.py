@@ -30,6 +30,7 @@ from prometheus_client.registry import Collector
 
 from hard.card import SensorCard
 from hard.health import Health
+from hard.model import MAX_BATCH
 from hard.stats import Drop
 from hard.types import F32, Event, Label
 
@@ -102,7 +103,7 @@ class TimedModel:
         self._model = model
         self._metrics = metrics
 
-    def warm_up(self, batch: int = 128) -> None:
+    def warm_up(self, batch: int = MAX_BATCH) -> None:
         self._model.warm_up(batch)
 
     def predict(self, x: F32) -> F32:

@@ -14,7 +14,7 @@ from hard.history import History
 from hard.imu import Limits
 from hard.intake import Intake
 from hard.metrics import Metrics, TimedModel
-from hard.model import Model, load_model
+from hard.model import MAX_BATCH, Model, load_model
 from hard.profiles import Profiles
 from hard.recognizer import Recognizer, require_same_windows
 from hard.router import Router
@@ -25,8 +25,7 @@ from hard.smoothing import Smoother
 from hard.types import HardError
 
 CHANGE_S: Final = 10.0
-MANY: Final = 128  # windows at once that the first model is prepared for
-FEW: Final = 8  # and the others, which may never run
+FEW: Final = 8  # windows at once that models are prepared for which may never run
 
 
 class Motion:
@@ -121,7 +120,7 @@ class Models(NamedTuple):
                 known.append(found)
             return found
 
-        model, acc = get(settings.model, MANY), get(settings.acc_model)
+        model, acc = get(settings.model, MAX_BATCH), get(settings.acc_model)
         elsewhere = get(settings.elsewhere_model) if settings.elsewhere_model else None
         if elsewhere is not None:
             require_same_windows(model, elsewhere)

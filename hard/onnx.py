@@ -10,10 +10,9 @@ from onnxruntime.capi import onnxruntime_pybind11_state as errors
 
 from hard.card import SensorCard
 from hard.imu import CHANNELS
-from hard.model import columns
+from hard.model import MAX_BATCH, columns, in_batches
 from hard.types import F32
 
-MAX_BATCH: Final = 128
 REFUSALS: Final = (errors.Fail, errors.InvalidArgument, errors.InvalidGraph, errors.InvalidProtobuf)
 
 
@@ -44,7 +43,7 @@ class OnnxModel:
     def step(self, x: F32, state: F32) -> tuple[F32, F32]:
         if self._columns is not None:
             x = np.take(x, self._columns, axis=2)  # (N, window, len(card.channels))
-        out = [self._run(x[i : i + MAX_BATCH], state[i : i + MAX_BATCH]) for i in range(0, len(x), MAX_BATCH)]
+        out = [self._run(x[part], state[part]) for part in in_batches(len(x))]
         return np.concatenate([p for p, _ in out]), np.concatenate([s for _, s in out])
 
     def _run(self, x: F32, state: F32) -> tuple[F32, F32]:

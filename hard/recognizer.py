@@ -186,6 +186,7 @@ class Recognizer:
             imu, before = self._acc
             self._acc = self._imu_for(acc_model, before, imu), acc_model
         self.model, self._acc_model, self._min_rate_hz = model, acc_model, min_rate_hz
+        self._recall.keep(m for m in (model, acc_model, elsewhere_model) if m is not None)
 
     def _imu_for(self, model: Model, before: Model, imu: Imu) -> Imu:
         if model.card.windowing == before.card.windowing:

@@ -7,19 +7,16 @@ import logging
 import mmap
 import warnings
 from pathlib import Path
-from typing import Final
 
 import numpy as np
 import torch
 
 from hard.card import SensorCard, VideoCard
 from hard.imu import CHANNELS
-from hard.model import Precision, columns
+from hard.model import MAX_BATCH, Precision, columns, in_batches
 from hard.types import F32, U8, HardError
 
 log = logging.getLogger(__name__)
-
-MAX_BATCH: Final = 128  # larger batches fall out of the cache: 128 windows are 15 % cheaper each than 512
 
 
 class TorchScriptModel:
@@ -46,7 +43,7 @@ class TorchScriptModel:
             self._module = _frozen(weights, [])
 
     def warm_up(self, batch: int = MAX_BATCH) -> None:
-        """Run the powers of two up to `batch`: oneDNN prepares its kernels per shape, 1-20 ms each."""
+        """Run batches of this size, half of it, and so on: oneDNN has kernels per shape, 1-20 ms each."""
         size = min(batch, MAX_BATCH)
         while size:
             for _ in range(2):
@@ -59,8 +56,7 @@ class TorchScriptModel:
     def step(self, x: F32, state: F32) -> tuple[F32, F32]:
         if self._columns is not None:
             x = np.take(x, self._columns, axis=2)  # (N, window, len(card.channels))
-        parts = [slice(i, i + MAX_BATCH) for i in range(0, len(x), MAX_BATCH)]
-        out = [self._forward(x[part], state[part]) for part in parts]
+        out = [self._forward(x[part], state[part]) for part in in_batches(len(x))]
         return np.concatenate([p for p, _ in out]), np.concatenate([s for _, s in out])
 
     def _forward(self, x: F32, state: F32) -> tuple[F32, F32]:
@@ -79,7 +75,7 @@ class TorchScriptModel:
 
 
 def _padded(n: int) -> int:
-    """A batch is filled up to one of 27 sizes, so that kernels are prepared once (see warm_up)."""
+    """A batch is filled up to one of 20 sizes, so that kernels are prepared once (see warm_up)."""
     step = 4 if n <= 64 else 8
     return 1 << (n - 1).bit_length() if n <= 8 else -(-n // step) * step
 
