@@ -126,7 +126,7 @@ class Broker:
         client.reconnect_delay_set(1, MAX_BACKOFF_S)
         client.max_queued_messages_set(self._max_queued)
         if not self.url.mqtt5:  # where a broker may allow no more than paho's 20
-            client.max_inflight_messages_set(MAX_IN_FLIGHT)
+            client.at_once = MAX_IN_FLIGHT
         self._wire(on=True)
         client.connect_async(self.url.host, self.url.port, self._keepalive_s)
         client.loop_start()
@@ -137,45 +137,30 @@ class Broker:
         return self._ready.wait(timeout_s)
 
     def publish(self, topic: str, payload: bytes, qos: int = 0, retain: bool = False) -> bool:
-        """Hand over one message; False, and counted, where the broker is away or does not keep up.
+        """`publish_many` of one message; whether the connection took it."""
+        return self.publish_many([(topic, payload)], qos, retain) == 1
 
-        The newest retained payload of a topic is published again on every connect, also one that got False.
+    def publish_many(self, messages: Sequence[tuple[str, bytes]], qos: int = 0, retain: bool = False) -> int:
+        """Hand over messages (topic, payload) at once; returns how many the connection took.
+
+        The others are counted: the broker is away or does not keep up. The newest retained payload of a topic
+        is published again on every connect, also one that was not taken.
         """
         if retain:
-            self._retained.put([(topic, payload)], qos)
-        if not self._client.is_connected():
-            self._counters.add(Drop.NOT_CONNECTED)
-            return False
-        if self._waiting >= self._max_queued:
-            self._counters.add(Drop.OUTBOX_FULL)
-            return False
-        if not self._send(topic, payload, qos, retain):
-            self._counters.add(Drop.NOT_CONNECTED)
-            return False
-        if retain and not payload:
-            self._retained.cleared(topic)
-        return True
-
-    def publish_many(self, messages: Sequence[tuple[str, bytes]], retain: bool = False) -> int:
-        """Hand over messages (topic, payload) of QoS 0 at once; returns how many the connection took.
-
-        The others are counted and, where they are retained, come later: see `publish`.
-        """
-        if retain:
-            self._retained.put(messages, 0)
+            self._retained.put(messages, qos)
         if not self._client.is_connected():
             self._counters.add(Drop.NOT_CONNECTED, len(messages))
             return 0
         room = max(0, self._max_queued - self._waiting)
-        self._counters.add(Drop.OUTBOX_FULL, len(messages) - room if len(messages) > room else 0)
-        block = [(topic.encode(), payload) for topic, payload in messages[:room]]
-        if block:
-            with self._waiting_lock:
-                self._waiting += len(block)
-                mid = self._client.next_id()
-                self._blocks[mid] = len(block)
-            self._client.publish_block(block, mid, retain)
-        return len(block)
+        taken = messages[:room]
+        self._counters.add(Drop.OUTBOX_FULL, len(messages) - len(taken))
+        sent = self._send_many(taken, qos, retain) if taken else 0
+        self._counters.add(Drop.NOT_CONNECTED, len(taken) - sent)
+        if retain and sent == len(taken):
+            for topic, payload in taken:
+                if not payload:
+                    self._retained.cleared(topic)
+        return sent
 
     def flush(self, timeout_s: float) -> bool:
         """Wait until everything published has left; False where it did not in time."""
@@ -201,9 +186,29 @@ class Broker:
         self._wire(on=False)  # without cycles paho's client goes with us, and closes its pair of sockets
 
     def _send(self, topic: str, payload: bytes, qos: int, retain: bool = True) -> bool:
+        return self._send_many([(topic, payload)], qos, retain) == 1
+
+    def _send_many(self, messages: Sequence[tuple[str, bytes]], qos: int, retain: bool) -> int:
+        """How many are on their way."""
+        if qos == 2:
+            return sum(self._send_once(topic, payload, retain) for topic, payload in messages)
+        block = [(topic.encode(), payload) for topic, payload in messages]
+        with self._waiting_lock:
+            self._waiting += len(block)
+            if qos == 0:
+                mid = self._client.next_id()
+                self._blocks[mid] = len(block)
+        if qos == 0:
+            self._client.publish_block(block, mid, retain)
+        else:
+            self._client.publish_assured(block, retain)
+        return len(block)
+
+    def _send_once(self, topic: str, payload: bytes, retain: bool) -> bool:
+        """QoS 2, paho's way."""
         with self._waiting_lock:
             self._waiting += 1
-        if self._client.publish(topic, payload, qos, retain).rc == mqtt.MQTT_ERR_SUCCESS:
+        if self._client.publish(topic, payload, 2, retain).rc == mqtt.MQTT_ERR_SUCCESS:
             return True
         with self._waiting_lock:
             self._waiting -= 1
@@ -217,6 +222,7 @@ class Broker:
         client.on_subscribe = self._subscribed if on else None
         client.on_publish = self._published if on else None
         client.on_socket_open = self._opened if on else None
+        client.on_assured = self._assured if on else None
         client.take = self._take if on else None
         if not on:
             self._on_messages = None
@@ -244,6 +250,7 @@ class Broker:
         log.info("connected to %s", self.url, extra={"kind": "connected"})
         if self._presence:
             self._send(self._presence, b"online", 1)
+        self._client.resume()
         if self._filters:
             _, mid = client.subscribe(list(self._filters.items()))
             self._pending = {mid: list(self._filters)} if mid is not None else {}
@@ -278,7 +285,8 @@ class Broker:
     ) -> None:
         self._ready.clear()
         with self._waiting_lock:
-            lost, self._waiting = self._waiting, 0
+            kept = min(self._client.assured, self._waiting)  # these are sent again
+            lost, self._waiting = self._waiting - kept, kept
             self._blocks.clear()
         if not reason.is_failure:
             return
@@ -310,6 +318,12 @@ class Broker:
             self._waiting = max(
                 0, self._waiting - self._blocks.pop(mid, 1)
             )  # paho repeats, after a loss, what was counted as lost
+        self._renew()
+
+    def _assured(self, acknowledged: int, refused: int) -> None:
+        with self._waiting_lock:
+            self._waiting = max(0, self._waiting - acknowledged)
+        self._counters.add(Drop.REFUSED, refused)
         self._renew()
 
     def _take(self, messages: list[tuple[bytes, bytes]]) -> None:

@@ -11,19 +11,16 @@ from typing import Final
 import paho.mqtt.client as mqtt
 from paho.mqtt.enums import MQTTErrorCode, MQTTProtocolVersion
 
-from hard.pulse import Pulse
+from hard.assured import Assured
+from hard.packets import PUBLISH, QOS, RETAIN, publish, varint
 
 READ_BYTES: Final = 1 << 18
 MAX_READS: Final = 16  # in a turn
-PUBLISH: Final = 0x30
-RETAIN: Final = 0x01
-QOS: Final = 0x06  # bits of a PUBLISH's first byte
-
 Take = Callable[[list[tuple[bytes, bytes]]], None]
 
 
-class Client(Pulse):
-    """Differs from paho's in a few methods: connecting, keep-alive, QoS 1 and 2 and the rest stay its.
+class Client(Assured):
+    """Differs from paho's in a few methods: connecting, keep-alive, QoS 2 and the rest stay its.
 
     paho reads a packet a `select`, its header byte by byte: five system calls a message, each of which hands
     over the GIL; its objects for a message, its locks and its tree of callbacks by topic cost as much again.
@@ -98,6 +95,8 @@ class Client(Pulse):
         if self._in_packet["command"] == 0:
             began = self._read_to
             self._read_to = self._take_plain(self._unread, began)
+            if self._read_to == began:
+                self._read_to = self._take_acknowledgements(self._unread, began)
             if self._read_to > began:
                 return MQTTErrorCode.MQTT_ERR_SUCCESS
         rc = self._packet_read()  # loop_read would take as many packets as messages are in flight
@@ -111,14 +110,14 @@ class Client(Pulse):
         has_properties = self._protocol == MQTTProtocolVersion.MQTTv5
         messages: list[tuple[bytes, bytes]] = []
         while at + 2 <= end and data[at] & (0xF0 | QOS) == PUBLISH:
-            length, body = _varint(data, at + 1)
+            length, body = varint(data, at + 1)
             after = body + length
             if body == 0 or after > end:
                 break  # not complete
             name = body + 2
             text = name + int.from_bytes(data[body:name], "big")
             if has_properties:
-                size, past = _varint(data, text)
+                size, past = varint(data, text)
                 payload = past + size
             else:
                 payload = text
@@ -136,12 +135,8 @@ class Client(Pulse):
 
     def publish_block(self, messages: Sequence[tuple[bytes, bytes]], mid: int, retain: bool) -> None:
         """Queue messages (topic, payload) of QoS 0 as one; `on_publish` gets `mid` when all have left."""
-        head = bytes([PUBLISH | RETAIN if retain else PUBLISH])
-        properties = b"\0" if self._protocol == MQTTProtocolVersion.MQTTv5 else b""
-        parts: list[bytes] = []
-        for topic, payload in messages:
-            length = 2 + len(topic) + len(properties) + len(payload)
-            parts += (head, _encoded(length), len(topic).to_bytes(2, "big"), topic, properties, payload)
+        head, middle = PUBLISH | RETAIN * retain, self._properties()
+        parts = [part for topic, payload in messages for part in publish(head, topic, middle, payload)]
         self._packet_queue(PUBLISH, b"".join(parts), mid, 0, mqtt.MQTTMessageInfo(mid))
 
     def _sock_recv(self, bufsize: int) -> bytes:
@@ -154,24 +149,3 @@ class Client(Pulse):
     def _handle_on_message(self, message: mqtt.MQTTMessage) -> None:
         if self.take is not None:
             self.take([(message._topic, bytes(message.payload))])
-
-
-def _varint(data: bytes, at: int) -> tuple[int, int]:
-    """MQTT's variable byte integer here, and where it ends; (0, 0) where it is not complete or too long."""
-    value = 0
-    for i in range(at, min(at + 4, len(data))):
-        byte = data[i]
-        value |= (byte & 0x7F) << 7 * (i - at)
-        if byte < 0x80:
-            return value, i + 1
-    return 0, 0
-
-
-def _encoded(length: int) -> bytes:
-    """MQTT's variable byte integer."""
-    out = bytearray()
-    while length >= 0x80:
-        out.append(length & 0x7F | 0x80)
-        length >>= 7
-    out.append(length)
-    return bytes(out)

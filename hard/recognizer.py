@@ -164,6 +164,7 @@ class Recognizer:
     def _predict(self, w: Windows, motion: Motion, models: Sequence[Model], out: list[Prediction]) -> None:
         """Append a prediction of each window, in their order."""
         rows: list[list[float]] = [[]] * len(models)
+        cards = [model.card for model in models]
         for model in {id(model): model for model in models}.values():
             mine = [i for i, m in enumerate(models) if m is model]
             probabilities = self._recall.predict(model, w, mine)
@@ -171,8 +172,39 @@ class Recognizer:
                 self._adapt(w, mine, model.card, probabilities)
             for i, row in zip(mine, probabilities.tolist(), strict=True):
                 rows[i] = row
-        for i, (model, row) in enumerate(zip(models, rows, strict=True)):
-            out.append(self._prediction(w, i, motion, model.card, row))
+        times = zip(w.t_end.tolist(), w.arrival_s.tolist(), w.end_s.tolist(), strict=True)
+        rates = w.rate_hz.tolist()
+        for i, (card, row, (t_end, arrival_s, end_s)) in enumerate(zip(cards, rows, times, strict=True)):
+            reason, passing = self._unknown(i, rates[i], motion, card)
+            confidence = 0.0 if reason else max(row)
+            out.append(
+                Prediction(
+                    device=w.devices[i],
+                    t_end=t_end,
+                    activity=UNKNOWN if reason else card.labels[row.index(confidence)],
+                    confidence=confidence,
+                    probabilities=dict(zip(card.labels, row, strict=True)),
+                    rate_hz=rates[i],
+                    gaps=w.gaps[i],
+                    arrival_s=arrival_s,
+                    end_s=end_s,
+                    model=card.name,
+                    model_hash=card.sha256[:12],
+                    reason=reason,
+                    movement_g=motion.body_g[i],
+                    passing=passing,
+                )
+            )
+
+    def _unknown(self, i: int, rate_hz: float, motion: Motion, card: SensorCard) -> tuple[str | None, bool]:
+        """Why window i is of no activity, None where it may be; and whether a posture is left or reached."""
+        if rate_hz < self._min_rate_hz:
+            return f"rate {rate_hz:.1f} Hz is below {self._min_rate_hz:g} Hz", False
+        reason = motion.reason(i, card.motion_range)
+        if reason is not None:
+            return reason, False
+        passing = motion.passing(i, card.motion_range)
+        return passing, passing is not None
 
     def use(self, model: Model, acc_model: Model, elsewhere_model: Model | None, min_rate_hz: float) -> None:
         """Other models from the next window on; devices keep their state where windows are cut alike."""
@@ -232,34 +264,6 @@ class Recognizer:
                 )
             self._adapters[key] = Adapter(head, card.labels) if fits else None
         return self._adapters[key]
-
-    def _prediction(
-        self, w: Windows, i: int, motion: Motion, card: SensorCard, row: list[float]
-    ) -> Prediction:
-        """Of window i, from its model's probabilities."""
-        rate = float(w.rate_hz[i])
-        reason = motion.reason(i, card.motion_range)
-        if rate < self._min_rate_hz:
-            reason = f"rate {rate:.1f} Hz is below {self._min_rate_hz:g} Hz"
-        passing = motion.passing(i, card.motion_range) if reason is None else None
-        reason = reason or passing
-        confidence = max(row)
-        return Prediction(
-            device=w.devices[i],
-            t_end=float(w.t_end[i]),
-            activity=card.labels[row.index(confidence)] if reason is None else UNKNOWN,
-            confidence=confidence if reason is None else 0.0,
-            probabilities=dict(zip(card.labels, row, strict=True)),
-            rate_hz=rate,
-            gaps=w.gaps[i],
-            arrival_s=float(w.arrival_s[i]),
-            end_s=float(w.end_s[i]),
-            model=card.name,
-            model_hash=card.sha256[:12],
-            reason=reason,
-            movement_g=motion.body_g[i],
-            passing=passing is not None,
-        )
 
 
 def require_same_windows(model: Model, elsewhere: Model) -> None:

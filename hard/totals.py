@@ -18,6 +18,8 @@ log = logging.getLogger(__name__)
 
 PUBLISH_EVERY_S: Final = 60.0  # for each device
 PUBLISH_MOST: Final = 200  # devices a second, so that thousands do not hold up the labels
+FLEET: Final = 100  # sums; from here on they are taken together, every so many seconds
+GATHER_S: Final = 5.0
 MAX_PENDING: Final = 100_000  # sums that may wait for a disk that fails
 FILE: Final = "totals.sqlite3"
 
@@ -126,6 +128,7 @@ class Totals:
         self._quarter, self._quarters_day = -1, ""  # likewise
         self._pending: dict[Key, float] = {}  # this and the rest: the thread of `run`
         self._today: dict[str, DayTotals] = {}
+        self._taken_s = -GATHER_S
         self._due: set[str] = set()  # devices whose totals changed since they were published
         self._leaving: set[str] = set()  # forgotten devices whose seconds may not be written yet
         self._published: dict[str, tuple[float, str]] = {}  # monotonic seconds and day
@@ -179,10 +182,8 @@ class Totals:
 
     def tick(self, now_s: float, utc_s: float, last: bool = False) -> None:
         """Take what the engine has summed; write and publish what is due; `now_s` monotonic seconds."""
-        with self._lock:
-            fresh, self._fresh = self._fresh, {}
-            gone, self._gone = self._gone, set()
         writing = last or now_s - self._tried_s >= self._write_every_s
+        fresh, gone = self._summed(now_s, writing)
         if writing and (fresh or self._pending):
             self._open()
         for key, seconds in fresh.items():
@@ -200,6 +201,16 @@ class Totals:
                 self._published.pop(device, None)
                 self._due.discard(device)
             self._leaving.clear()
+
+    def _summed(self, now_s: float, all_of_it: bool) -> tuple[dict[Key, float], set[str]]:
+        """What the engine has summed, and whom it has forgotten, since it was last asked."""
+        with self._lock:
+            if len(self._fresh) >= FLEET and now_s - self._taken_s < GATHER_S and not all_of_it:
+                return {}, set()
+            self._taken_s = now_s
+            fresh, self._fresh = self._fresh, {}
+            gone, self._gone = self._gone, set()
+        return fresh, gone
 
     def _day(self, utc_s: float) -> date:
         return datetime.fromtimestamp(utc_s, self._tz).date()

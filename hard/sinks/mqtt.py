@@ -16,17 +16,13 @@ class MqttSink:
     def emit(self, labels: list[Label]) -> None:
         s = self._settings
         messages = [(f"{s.prefix}/{label.prediction.device}/activity", encode(label)) for label in labels]
-        if s.qos == 0:
-            self._broker.publish_many(messages, s.retain)
-        else:
-            for topic, payload in messages:
-                self._broker.publish(topic, payload, s.qos, s.retain)
+        self._broker.publish_many(messages, s.qos, s.retain)
 
     def announce(self, events: list[Event]) -> None:
         """Never retained: whoever subscribes later has missed the moment."""
         s = self._settings
-        for event in events:
-            self._broker.publish(f"{s.prefix}/{event.device}/event", encode_event(event), s.event_qos)
+        messages = [(f"{s.prefix}/{event.device}/event", encode_event(event)) for event in events]
+        self._broker.publish_many(messages, s.event_qos)
 
     def forget(self, devices: list[str]) -> None:
         """Retained labels stay: they say when they were true."""
