@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable
-from typing import Any, Final
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Final, Literal
 
 from paho.mqtt.enums import MQTTErrorCode, MQTTProtocolVersion
 
@@ -68,24 +68,36 @@ class Assured(Pulse):
 
     def _take_acknowledgements(self, data: bytes, at: int) -> int:
         """Of our messages, those complete ones that begin here; returns where they end."""
-        acknowledged, refused, end = [], 0, len(data)
+        acknowledged: dict[int, bool] = {}  # and whether it was refused
+        end = len(data)
         while at + 2 <= end and data[at] == PUBACK:
             length, body = varint(data, at + 1)
             after = body + length
             mid = int.from_bytes(data[body : body + 2], "big")
             if body == 0 or after > end or length < 2 or mid not in self._sent:
-                break  # not complete, or malformed: paho says so
-            acknowledged.append(mid)
-            refused += length > 2 and data[body + 2] >= REFUSED
+                break  # not complete, or not ours, or malformed: paho's
+            acknowledged[mid] = length > 2 and data[body + 2] >= REFUSED
             at = after
         if acknowledged:
-            with self._assured_lock:
-                for mid in acknowledged:
-                    self._sent.pop(mid, None)
-                self._send_next()
-            if self.on_assured is not None:
-                self.on_assured(len(acknowledged), refused)
+            self._acknowledged(acknowledged)
         return at
+
+    def _handle_pubackcomp(self, cmd: Literal["PUBACK", "PUBCOMP"]) -> MQTTErrorCode:
+        """Called by paho with a packet that came in pieces, or has to do with QoS 2."""
+        packet = bytes(self._in_packet["packet"])
+        mid = int.from_bytes(packet[:2], "big")
+        if cmd == "PUBACK" and mid in self._sent:
+            self._acknowledged({mid: packet[2:3] >= bytes([REFUSED])})
+            return MQTTErrorCode.MQTT_ERR_SUCCESS
+        return super()._handle_pubackcomp(cmd)
+
+    def _acknowledged(self, refused: Mapping[int, bool]) -> None:
+        with self._assured_lock:
+            for mid in refused:
+                self._sent.pop(mid, None)
+            self._send_next()
+        if self.on_assured is not None:
+            self.on_assured(len(refused), sum(refused.values()))
 
     def _properties(self) -> bytes:
         """An empty list of them, where the protocol has such."""

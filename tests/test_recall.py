@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 
 import hard
 from hard.card import SensorCard, find_model, list_models, read_card
+from hard.model import MAX_BATCH, in_batches
+from hard.roster import Roster
 from hard.synthetic import SyntheticPhone
 from hard.types import F32, F64, Prediction
 
@@ -74,3 +76,28 @@ def test_devices_do_not_remember_each_other(name: str) -> None:
         mixed += r.push("a", t[i : i + 100], x[i : i + 100])
         r.push("b", t[i : i + 100], x[::-1][i : i + 100])
     np.testing.assert_allclose(shares(mixed), alone, rtol=0, atol=0.02)
+
+
+@given(st.lists(st.tuples(st.sampled_from("abcdefgh"), st.booleans()), max_size=60))
+def test_a_row_is_one_name_s(steps: list[tuple[str, bool]]) -> None:
+    roster, expected = Roster(), dict[str, int]()
+    for name, comes in steps:
+        if comes and name not in expected:
+            expected[name] = roster.add(name)
+        elif not comes:
+            assert roster.remove(name) == expected.pop(name, None)
+        assert {n: roster.row(n) for n in "abcdefgh" if roster.row(n) is not None} == expected
+        assert sorted(roster.rows()) == sorted(set(expected.values()))
+        assert all(roster.name(row) == n for n, row in expected.items())
+        assert len(roster) == len(expected)
+    assert max(roster.rows(), default=0) < 8  # rows are used again
+
+
+@given(st.integers(1, 2000))
+def test_batches_are_even_and_no_larger_than_may_be(n: int) -> None:
+    parts = in_batches(n)
+    sizes = [part.stop - part.start for part in parts]
+    assert [i for part in parts for i in range(n)[part]] == list(range(n))
+    assert max(sizes) <= MAX_BATCH
+    assert max(sizes) - min(sizes) <= 1
+    assert (len(parts) - 1) * MAX_BATCH < n
