@@ -23,12 +23,12 @@ import psutil
 from hard.broker import Broker, parse_url
 from hard.card import find_model
 from hard.stats import Counters
-from tools.swarm import DEVICE, RATE_HZ, UTC_S, sent_at
+from tools.swarm import DEVICE, HOP, RATE_HZ, UTC_S, first_batch, sent_at
 
 ROOT: Final = Path(__file__).resolve().parents[1]
 START_S: Final = 30.0
 DRAIN_S: Final = 3.0
-HOP, WINDOW = 64, 128
+WINDOW: Final = 128
 HOP_S: Final = HOP / RATE_HZ
 FORWARD_BATCH: Final = 64
 
@@ -118,9 +118,10 @@ def measure(load: Load, profile_s: float = 0.0) -> Report:
 
 
 def windows_sent(batches: int, load: Load) -> int:
-    """How many windows so many batches of every phone complete."""
-    samples = batches * max(1, round(load.batch_s * RATE_HZ))
-    return max(0, (samples - WINDOW) // HOP + 1) * load.phones
+    """How many windows are complete when so many batches have been sent."""
+    count = max(1, round(load.batch_s * RATE_HZ))
+    samples = ((batches - first_batch(phone, load.batch_s)) * count for phone in range(load.phones))
+    return sum(max(0, (n - WINDOW) // HOP + 1) for n in samples)
 
 
 def _start(

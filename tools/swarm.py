@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import json
+import math
 import sys
 import time
 from pathlib import Path
@@ -30,6 +31,8 @@ RATE_HZ: Final = 50.0
 LEAD_S: Final = 0.5
 SLOT_S: Final = 0.002  # what is due within it is sent at once: the pace, not the scheduler, is under test
 UTC_S: Final = 1_750_000_000  # where Sensor Logger's clock begins, a whole number of seconds
+HOP: Final = 64  # samples; see first_batch
+COHORTS: Final = 13
 DIALECTS: Final = ("native", "json", "sensor-logger")
 
 
@@ -94,6 +97,16 @@ def sent_at(start_s: float, phone: int, phones: int, batch: int, batch_s: float)
     return start_s + (batch + 1 + phone / phones) * batch_s
 
 
+def first_batch(phone: int, batch_s: float) -> int:
+    """The batch with which a phone joins: nobody's windows are due in the same batches as everybody's.
+
+    Windows begin with a phone's first sample. A hop is no whole number of batches, so 13 cohorts, a batch
+    apart, have theirs complete at 13 phases of it (one every 0.1 s with batches of 0.5 s).
+    """
+    count = max(1, round(batch_s * RATE_HZ))
+    return phone % max(COHORTS, math.ceil(HOP / count))
+
+
 @click.command()
 @click.option("--broker", required=True, metavar="URL")
 @click.option("--phones", default=100, show_default=True, type=click.IntRange(min=1))
@@ -134,6 +147,8 @@ def _send(load: Phones, links: list[Broker], start_s: float, batches: int) -> fl
     waiting: list[list[tuple[str, bytes]]] = [[] for _ in links]
     for batch in range(batches):
         for phone in range(load.phones):
+            if batch < first_batch(phone, load.batch_s):
+                continue
             due_s = sent_at(start_s, phone, load.phones, batch, load.batch_s)
             wait_s = due_s - time.monotonic()
             if wait_s > SLOT_S:
