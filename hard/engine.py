@@ -13,6 +13,7 @@ from hard.codecs import PayloadError, good_name
 from hard.handoff import Inbox
 from hard.history import History
 from hard.log import Sampled
+from hard.model import MAX_BATCH
 from hard.recognizer import Recognizer
 from hard.router import Router
 from hard.sinks import Sink
@@ -27,7 +28,7 @@ ALIGNER_KEEPS_S = 60.0  # readings older than this are of no use any more
 IDLE_S = 1.0
 FLEET = 16  # devices: from here on sources gather messages, since a batch of windows costs less each
 FLEET_TICKS = 2.0  # at most; 200 phones cost a quarter less than with 1.5
-FLEET_BATCH = 48  # windows; larger batches cost as much a window: 5,000 phones are not gathered for longer
+FLEET_BATCH = MAX_BATCH  # windows; of larger ones each costs as much: 5,000 phones are not gathered for longer
 MAX_NAMES = 100_000
 
 
