@@ -22,7 +22,7 @@ class Assured(Pulse):
     since every connection is a clean session.
     """
 
-    at_once: int = AT_ONCE
+    at_once: int = AT_ONCE  # set on connect, in paho's thread
     on_assured: Callable[[int, int], None] | None = None  # how many were acknowledged, and refused of these
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:

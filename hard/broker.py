@@ -28,7 +28,8 @@ OnMessage = Callable[[str, bytes], None]
 OnMessages = Callable[[list[tuple[str, bytes]]], None]
 MAX_BACKOFF_S: Final = 5  # labels are to flow again within 10 s of the end of any trouble
 STOP_S: Final = 1.0
-MAX_IN_FLIGHT: Final = 200  # events that wait for an acknowledgement, which is read after a rest
+MAX_IN_FLIGHT: Final = 200  # messages of QoS 1 not acknowledged yet, since that is read after a rest
+QOS_2_IN_FLIGHT: Final = 4  # besides; mosquitto 2.0 drops some of both where they are more than 20
 MAX_TOPICS: Final = 65_536  # remembered as text
 MAX_TROUBLES: Final = 8  # kinds of trouble logged in one outage
 
@@ -125,8 +126,7 @@ class Broker:
             client.will_set(self._presence, "offline", qos=1, retain=True)
         client.reconnect_delay_set(1, MAX_BACKOFF_S)
         client.max_queued_messages_set(self._max_queued)
-        if not self.url.mqtt5:  # where a broker may allow no more than paho's 20
-            client.at_once = MAX_IN_FLIGHT
+        client.max_inflight_messages_set(QOS_2_IN_FLIGHT)
         self._wire(on=True)
         client.connect_async(self.url.host, self.url.port, self._keepalive_s)
         client.loop_start()
@@ -232,11 +232,12 @@ class Broker:
 
     def _opened(self, _c: mqtt.Client, _data: object, sock: mqtt.SocketLike) -> None:
         self._answer = ""
+        self._counters.add(Drop.NOT_CONNECTED, self._let_go())  # taken while the last connection ended
         assert isinstance(sock, socket.socket)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     def _connected(
-        self, client: mqtt.Client, _data: object, _flags: object, reason: ReasonCode, _p: Properties | None
+        self, client: mqtt.Client, _data: object, _flags: object, reason: ReasonCode, p: Properties | None
     ) -> None:
         if reason.is_failure:
             self._answer = "refused"
@@ -248,6 +249,8 @@ class Broker:
         self._troubles.clear()
         self.trouble = None
         log.info("connected to %s", self.url, extra={"kind": "connected"})
+        room = getattr(p, "ReceiveMaximum", MAX_IN_FLIGHT + QOS_2_IN_FLIGHT)  # of MQTT 5
+        self._client.at_once = max(1, min(MAX_IN_FLIGHT, room - QOS_2_IN_FLIGHT))
         if self._presence:
             self._send(self._presence, b"online", 1)
         self._client.resume()
@@ -284,10 +287,7 @@ class Broker:
         self, _c: mqtt.Client, _data: object, _flags: object, reason: ReasonCode, _p: Properties | None
     ) -> None:
         self._ready.clear()
-        with self._waiting_lock:
-            kept = min(self._client.assured, self._waiting)  # these are sent again
-            lost, self._waiting = self._waiting - kept, kept
-            self._blocks.clear()
+        lost = self._let_go()
         if not reason.is_failure:
             return
         self._counters.add(Drop.NOT_CONNECTED, lost)
@@ -297,6 +297,14 @@ class Broker:
             self._complain("connection lost" + ("" if reason == "Unspecified error" else f": {reason}"))
         elif self._answer != "refused":
             self._complain(explain_silence(self.url))
+
+    def _let_go(self) -> int:
+        """Wait no longer for what went with a connection; returns how many messages that was."""
+        with self._waiting_lock:
+            kept = min(self._client.assured, self._waiting)  # these are sent again
+            lost, self._waiting = self._waiting - kept, kept
+            self._blocks.clear()
+        return lost
 
     def _complain(self, what: str) -> None:
         """One line for each kind of trouble in an outage: paho tries again every 1 to 5 s."""

@@ -28,7 +28,7 @@ ALIGNER_KEEPS_S = 60.0  # readings older than this are of no use any more
 IDLE_S = 1.0
 FLEET = 16  # devices: from here on sources gather messages, since a batch of windows costs less each
 FLEET_TICKS = 2.0  # at most; 200 phones cost a quarter less than with 1.5
-FLEET_BATCH = MAX_BATCH  # windows; of larger ones each costs as much: 5,000 phones are not gathered for longer
+FLEET_BATCH = MAX_BATCH  # windows; of larger ones each costs as much: 5,000 phones need no longer gathering
 MAX_NAMES = 100_000
 
 
@@ -76,16 +76,19 @@ class Engine:
         self.ticks = 0  # progress, for whoever watches
 
     def call(self, job: Callable[[], None], timeout_s: float) -> bool:
-        """Have a job done between two ticks, by the engine's thread; False where it was not in time."""
-        done = threading.Event()
+        """Have a job done between two ticks, by the engine's thread; False where it was too busy, and never
+        will do it.
+        """
+        begun, done = threading.Lock(), threading.Event()
 
         def do() -> None:
-            job()
-            done.set()
+            if begun.acquire(blocking=False):
+                job()
+                done.set()
 
         self._jobs.append(do)
         self._inbox.wake()
-        return done.wait(timeout_s)
+        return done.wait(timeout_s) or not begun.acquire(blocking=False)
 
     def run(self, stop: threading.Event) -> None:
         """Tick until `stop` is set and the inbox is empty.
@@ -151,6 +154,10 @@ class Engine:
     def evict(self, now_s: float) -> None:
         self._aligner.evict(now_s - ALIGNER_KEEPS_S)
         gone = self._recognizer.evict(now_s)
+        known = set(gone)
+        # and those whose windows began anew and never came: the recognizer no longer knows of them
+        silent = self._history.without_windows(now_s - self._recognizer.evict_after_s)
+        gone += [device for device in silent if device not in known]
         if gone:
             self._history.forget(gone)
             for sink in self._sinks:

@@ -87,6 +87,10 @@ class History:
             out.append(_quiet(track, reason))
         return out
 
+    def without_windows(self, since_s: float) -> list[str]:
+        """Devices that have had no window since then (monotonic), whether or not samples came."""
+        return [device for device, track in self._tracks.items() if track.arrival_s < since_s]
+
     def use(self, smoothing: SmoothingSettings, *, stale_s: float, offline_s: float) -> None:
         """Other settings from the next window on; every device keeps its activity."""
         self._smoother.use(smoothing)

@@ -94,7 +94,7 @@ class Motion:
             self._engine.router = router
 
         if not self._engine.call(apply, CHANGE_S):
-            raise HardError("the engine is busy; the change is made as soon as it is not")
+            raise HardError("the engine is busy and nothing was changed; reload again")
         self._settings, self._models = settings, models
         self.intake.change(settings.sources, codecs)
 

@@ -34,6 +34,10 @@ class Pulse(mqtt.Client):
         finally:
             self._heard_s = time.monotonic()
 
+    def is_connected(self) -> bool:
+        """Also while paho, told by the broker that it goes, waits to connect anew: then it is not."""
+        return super().is_connected() and self._sock is not None
+
     def loop_misc(self) -> MQTTErrorCode:
         """Called by paho at least once a second while there is a connection."""
         self.turns += 1

@@ -208,10 +208,9 @@ class Recognizer:
 
     def use(self, model: Model, acc_model: Model, elsewhere_model: Model | None, min_rate_hz: float) -> None:
         """Other models from the next window on; devices keep their state where windows are cut alike."""
-        if model.card.worn != self.model.card.worn or elsewhere_model is None or self._placement is None:
-            self._placement = _placement(model, elsewhere_model)
+        self._placement = _replaced(self._placement, self.model, model, elsewhere_model)
         if self._acc:
-            self._acc_placement = _placement(acc_model, elsewhere_model)
+            self._acc_placement = _replaced(self._acc_placement, self._acc[1], acc_model, elsewhere_model)
         self._elsewhere = elsewhere_model
         self._full = self._imu_for(model, self.model, self._full)
         if self._acc:
@@ -237,6 +236,11 @@ class Recognizer:
         for placement in (self._placement, self._acc_placement):
             if placement:
                 placement.forget(devices)
+
+    @property
+    def evict_after_s(self) -> float:
+        """Silent devices are forgotten after this."""
+        return self._limits.evict_after_s
 
     @property
     def devices(self) -> int:
@@ -281,6 +285,16 @@ def _placement(model: Model, elsewhere: Model | None) -> Placement | None:
     if elsewhere is None or worn is None or elsewhere.card.windowing != windowing:
         return None
     return Placement(worn, windowing.rate_hz)
+
+
+def _replaced(
+    placement: Placement | None, before: Model, model: Model, elsewhere: Model | None
+) -> Placement | None:
+    """The placement for other models: the same, with all it knows, where devices are to be carried alike."""
+    new, old = model.card, before.card
+    made = _placement(model, elsewhere)
+    alike = (new.worn, new.windowing) == (old.worn, old.windowing)
+    return placement if made and placement and alike else made
 
 
 def turned(chunk: Chunk, rotation: F64) -> Chunk:

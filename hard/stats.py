@@ -14,7 +14,7 @@ class Drop(enum.StrEnum):
     BAD_PAYLOAD = "bad_payload"  # messages: the codec could not read them
     BAD_LINE = "bad_line"  # lines: not numbers, or another number of them than the stream's
     LONG_LINE = "long_line"  # lines: over 4 kB on a serial port
-    NOT_LEARNED = "not_learned"  # samples: held until rate and units were known, which then they were not
+    NOT_LEARNED = "not_learned"  # samples: held until rate and units were known, which they never were
     BAD_DEVICE = "bad_device"  # messages: no usable device name in the topic
     TOO_MANY_DEVICES = "too_many_devices"  # chunks: over imu.max_devices
     NOT_FINITE = "not_finite"  # samples: NaN or infinity

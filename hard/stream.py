@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from hard.dsp import TICKS_PER_SAMPLE, Ticks
 from hard.stats import Counters, Drop
-from hard.types import F32, F64, Chunk
+from hard.types import F32, F64, MAX_TIME_S, Chunk
 from hard.waiting import FAR, Rows, Waiting
 
 MAX_SAMPLES: Final = 1024  # a hop of 1.28 s at 800 Hz
@@ -104,12 +104,13 @@ class Streams:
         if not len(t):
             return
         s = self._state[row : row + 1]  # a view
-        self._hear(s, t[-1:], np.array([chunk.arrival_s]))
+        s["seen_s"] = chunk.arrival_s
         while s["fill"][0] + len(t) > self._rooms[s["size"][0]].room and self._grow(s):
             pass  # for the next chunks, too, which then go on together with others'
         start = 0
         while start < len(t):
             if s["fill"][0] == 0:
+                self._hear(s, t[start : start + 1], np.array([chunk.arrival_s]))
                 self._begin(row, t[start], samples[start])
                 start += 1
             elif s["fill"][0] == self._rooms[s["size"][0]].room:
@@ -222,6 +223,7 @@ class Streams:
         if not (step.min() > 0 and step.max() <= self._max_gap):
             n = int(((step > 0) & (step <= self._max_gap)).argmin())
         if n:
+            self._hear(s, t[n - 1 : n], np.array([arrival_s]))
             self._append(np.array([row]), s, np.array([n]), ticks[:n], samples[:n], np.array([arrival_s]))
             return n  # the hop that these may complete has been cut before anything else happens
         if step[0] > 0:
@@ -282,7 +284,7 @@ class Streams:
     def _sane(self, chunk: Chunk) -> tuple[F64, F32]:
         """The samples that are finite and possible."""
         ok = (np.abs(chunk.samples) <= _LIMITS).all(axis=1)  # false for NaN
-        ok &= np.isfinite(chunk.t)
+        ok &= np.abs(chunk.t) <= MAX_TIME_S
         if ok.all():
             return chunk.t, chunk.samples
         finite = np.isfinite(chunk.samples).all(axis=1) & np.isfinite(chunk.t)

@@ -20,6 +20,7 @@ PUBLISH_EVERY_S: Final = 60.0  # for each device
 PUBLISH_MOST: Final = 200  # devices a second, so that thousands do not hold up the labels
 FLEET: Final = 100  # sums; from here on they are taken together, every so many seconds
 GATHER_S: Final = 5.0
+PRUNE_AFTER_S: Final = 3600.0  # of a day: a clock that is wrong for a moment costs no history
 MAX_PENDING: Final = 100_000  # sums that may wait for a disk that fails
 FILE: Final = "totals.sqlite3"
 
@@ -134,6 +135,7 @@ class Totals:
         self._published: dict[str, tuple[float, str]] = {}  # monotonic seconds and day
         self._write_every_s = write_every_s  # what a kill can lose
         self._tried_s = -write_every_s
+        self._date, self._date_since_s = "", 0.0  # today, and when that began (monotonic)
         self._pruned = ""  # the day on which it was
         self._failing: str | None = None  # why the disk took nothing the last time
 
@@ -182,6 +184,9 @@ class Totals:
 
     def tick(self, now_s: float, utc_s: float, last: bool = False) -> None:
         """Take what the engine has summed; write and publish what is due; `now_s` monotonic seconds."""
+        today = self._day(utc_s)
+        if today.isoformat() != self._date:
+            self._date, self._date_since_s = today.isoformat(), now_s
         writing = last or now_s - self._tried_s >= self._write_every_s
         fresh, gone = self._summed(now_s, writing)
         if writing and (fresh or self._pending):
@@ -193,7 +198,7 @@ class Totals:
         self._leaving |= gone
         if writing and self._pending:
             self._tried_s = now_s
-            self._write(self._day(utc_s))
+            self._write(today, settled=now_s - self._date_since_s >= PRUNE_AFTER_S)
         self._publish_due(now_s, last)
         if not self._pending:
             for device in self._leaving:
@@ -220,8 +225,8 @@ class Totals:
         self._pending[key] = self._pending.get(key, 0.0) + seconds
         self._leaving.discard(device)
         total = self._today.get(device)
-        if total is not None and day < total.day:
-            return  # late by a moment, at midnight
+        if total is not None and day < total.day <= self._date:
+            return  # late by a moment, at midnight; or else the clock was ahead
         if total is None or day != total.day:
             total = DayTotals(device, day, self._read(day, device))
         sums = total.seconds | {activity: total.seconds.get(activity, 0.0) + seconds}
@@ -253,7 +258,8 @@ class Totals:
             self._complain(e)
             return
         pending, self._pending = self._pending, {}
-        self._today.clear()
+        for device, total in self._today.items():
+            self._today[device] = DayTotals(device, total.day, self._read(total.day, device))
         for key, seconds in pending.items():  # again, on top of what is written
             self._take(key, seconds)
 
@@ -266,13 +272,13 @@ class Totals:
             self._complain(e)
             return {}
 
-    def _write(self, today: date) -> None:
+    def _write(self, today: date, settled: bool) -> None:
         if self._store.is_open:
             try:
                 self._store.add(self._pending)
                 self._pending = {}
                 self._failing = None
-                if self._pruned != today.isoformat():
+                if settled and self._pruned != today.isoformat():
                     self._store.prune((today - self._keep).isoformat())
                     self._pruned = today.isoformat()
             except sqlite3.Error as e:

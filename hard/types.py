@@ -16,6 +16,7 @@ F64: TypeAlias = NDArray[np.float64]
 U8: TypeAlias = NDArray[np.uint8]
 
 G = 9.80665  # standard gravity, m/s²: one g
+MAX_TIME_S = 1e11  # of any device's clock, either way: beyond, seconds are milli- or nanoseconds, or nonsense
 UNKNOWN = "unknown"  # the activity where none can be told
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import logging
+import sqlite3
 import threading
 from collections import defaultdict
 from datetime import UTC, datetime
@@ -53,9 +54,9 @@ def label(t: float, activity: str, utc_s: float = NOON_S, device: str = "a") -> 
     return Label(p, activity, 0.9, None, utc_s, utc_s, 1, 1.0)
 
 
-def walk(first_s: float, seconds: int, activity: str = "walking", utc_s: float = NOON_S) -> list[Label]:
+def walk(first_s: float, seconds: int, utc_s: float = NOON_S, device: str = "a") -> list[Label]:
     """A window a second, from `first_s` on: adds up to `seconds`."""
-    return [label(first_s + i, activity, utc_s) for i in range(seconds + 1)]
+    return [label(first_s + i, "walking", utc_s, device) for i in range(seconds + 1)]
 
 
 def stored(path: Path, day: str = "2026-03-01", device: str = "a") -> dict[str, float]:
@@ -190,9 +191,46 @@ def test_old_days_are_forgotten(path: Path) -> None:
     assert stored(path) == {"walking": 5}
     made, _, _ = keeper(path, keep_days=1)
     made.emit(walk(0, 5, utc_s=NOON_S + 2 * 86_400))
-    end(made, 100.0, NOON_S + 2 * 86_400)
+    made.tick(100.0, NOON_S + 2 * 86_400)
+    assert stored(path) == {"walking": 5}  # that date may be a mistake of the clock
+    made.emit(walk(6, 5, utc_s=NOON_S + 2 * 86_400 + 3700))
+    end(made, 3800.0, NOON_S + 2 * 86_400 + 3700)
     assert stored(path) == {}
-    assert stored(path, "2026-03-03") == {"walking": 5}
+    assert stored(path, "2026-03-03") == {"walking": 11}
+
+
+def test_a_clock_that_was_years_ahead_for_a_while_costs_nothing(path: Path) -> None:
+    made, wire, _ = keeper(path)
+    made.emit(walk(0, 5))
+    made.tick(100.0, NOON_S)
+    made.emit(walk(6, 50, utc_s=NOON_S + 500 * 86_400))
+    made.tick(150.0, NOON_S + 500 * 86_400)
+    for t in range(60, 200):
+        made.emit([label(t, "walking")])
+        made.tick(100.0 + t, NOON_S)
+    assert wire.shown["a"].day == "2026-03-01"  # and not that of the future, until it comes
+    assert wire.sent[-1].day == "2026-03-01"
+    end(made, 400.0, NOON_S)
+    assert stored(path) == {"walking": 5 + 143}
+    assert wire.sent[-1].seconds == stored(path)
+
+
+def test_a_device_that_fell_silent_while_the_disk_failed_is_published_when_it_works(path: Path) -> None:
+    made, wire, counters = keeper(path)
+    wire.up = False
+    made.emit(walk(0, 5, device="silent"))
+    made.tick(100.0, NOON_S)
+    busy = sqlite3.connect(path, isolation_level=None)
+    busy.execute("BEGIN EXCLUSIVE")  # a backup
+    made.emit(walk(0, 5))
+    made.tick(140.0, NOON_S)
+    assert counters[Drop.TOTALS_NOT_WRITTEN] == 1
+    busy.close()
+    wire.up = True
+    made.emit(walk(6, 5))
+    made.tick(180.0, NOON_S)
+    assert {t.device: t.seconds for t in wire.sent} == {"silent": {"walking": 5}, "a": {"walking": 11}}
+    end(made, 181.0, NOON_S)
 
 
 def test_a_disk_that_fails_is_said_once_counted_and_survived(

@@ -53,6 +53,9 @@ class AndroidSensorCodec:
             return ()  # light, location, ...: not ours
         if len(event.values) < 3:
             raise PayloadError(f"Android sensor event: {len(event.values)} values; expected x, y, z")
-        t = np.array([event.timestamp * 1e-9])
+        try:
+            t = np.array([event.timestamp * 1e-9])
+        except OverflowError as e:
+            raise PayloadError(f"Android sensor event: timestamp: {e}") from None
         device = safe_name(base if dedicated else message.topic)
         return (Readings(device, sensor, t, np.array([event.values[:3]], np.float64), message.arrival_s),)

@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 
 from hard.codecs import CodecOptions, PayloadError, safe_name, units
-from hard.stats import Counters
+from hard.stats import Counters, Drop
 from hard.types import Chunk, Message, Readings, Sensor
 
 _TIME: Final = ("t", "time", "timestamp", "ts")
@@ -27,6 +27,8 @@ _SCALARS: Final = (
     (Sensor.GYRO, ("gyrox", "gyroy", "gyroz")),
 )
 STUDIED: Final = 25  # samples looked at to tell units
+MOST_HELD: Final = 1000  # readings that tell nothing
+PAUSE_S: Final = 5.0  # after it a device may be another, or the same with other settings
 MAX_DEVICES: Final = 20_000
 
 log = logging.getLogger(__name__)
@@ -40,6 +42,7 @@ class _Learned(msgspec.Struct):
     per_s: float | None = None  # time units
     scale: dict[Sensor, float] = {}  # SI of one unit
     held: list[Readings] = []
+    heard_s: float = 0.0  # monotonic arrival of the newest
 
 
 class GenericCodec:
@@ -51,6 +54,7 @@ class GenericCodec:
 
     def __init__(self, options: CodecOptions, counters: Counters) -> None:
         self._options = options
+        self._counters = counters
         self._learned: dict[str, _Learned] = {}
 
     def decode(self, message: Message) -> Sequence[Chunk | Readings]:
@@ -77,24 +81,38 @@ class GenericCodec:
         self, device: str, rows: dict[Sensor, list[list[float]]], arrival_s: float
     ) -> Sequence[Readings]:
         known = self._learned.get(device)
-        if known is None:
-            if len(self._learned) >= MAX_DEVICES:
-                self._learned.pop(next(iter(self._learned)))
+        if known is None or arrival_s - known.heard_s > PAUSE_S:
+            if known is not None:
+                self._lose(known)
+            elif len(self._learned) >= MAX_DEVICES:
+                self._lose(self._learned.pop(next(iter(self._learned))))
             known = self._learned[device] = _Learned()
+        known.heard_s = arrival_s
         fresh = []
         for sensor, values in rows.items():
             table = np.array(values, np.float64)
             fresh.append(Readings(device, sensor, table[:, 0], table[:, 1:], arrival_s))
         if known.per_s is None:
             known.held += fresh
-            self._learn(known)
+            try:
+                self._learn(known)
+            except PayloadError:
+                self._lose(known)
+                raise
             if known.per_s is None:
+                if sum(len(r.t) for r in known.held) > MOST_HELD:
+                    self._lose(known)
+                    raise PayloadError("JSON: the times are all the same")
                 return ()
             fresh, known.held = known.held, []
         per_s, scale = known.per_s, known.scale
         return [
             Readings(r.device, r.sensor, r.t / per_s, r.xyz * scale[r.sensor], r.arrival_s) for r in fresh
         ]
+
+    def _lose(self, known: _Learned) -> None:
+        self._counters.add(Drop.NOT_LEARNED, _samples(known.held))
+        known.held = []
 
     def _learn(self, known: _Learned) -> None:
         """Settle the units by what is held, if it is enough."""
@@ -109,7 +127,6 @@ class GenericCodec:
         unit = units.acc_unit(acc, o.acc_scale) if o.acc_unit == "auto" else o.acc_unit
         if unit is None:
             norm = units.median_norm(acc)
-            known.held = []
             raise PayloadError(
                 f"JSON: acceleration has a median norm of {norm:.4g}: set acc_unit for its topic"
             )
@@ -121,6 +138,11 @@ class GenericCodec:
         }
         device = known.held[0].device
         log.info("%s: acceleration in %s, angular velocity in %s", device, unit, turning)
+
+
+def _samples(held: Sequence[Readings]) -> int:
+    """How many samples these readings were: a sample has one of every sensor."""
+    return max((sum(len(r.t) for r in held if r.sensor is sensor) for sensor in Sensor), default=0)
 
 
 def _is_list_of_samples(found: object) -> bool:
@@ -151,7 +173,10 @@ def _numbers(values: object, key: str) -> list[float]:
         raise PayloadError(f"JSON: {key} is not made of numbers")
     if key != "time" and len(values) != 3:
         raise PayloadError(f"JSON: {key} has {len(values)} values; expected x, y, z")
-    return [float(v) for v in values]
+    try:
+        return [float(v) for v in values]
+    except OverflowError as e:
+        raise PayloadError(f"JSON: {key}: {e}") from None
 
 
 def _per_s(step: float) -> float:

@@ -12,7 +12,7 @@ from hard.codecs import AXES, CodecOptions, units
 from hard.codecs.pace import Pace
 from hard.log import Sampled
 from hard.stats import Counters, Drop
-from hard.types import F64, Chunk
+from hard.types import F64, MAX_TIME_S, Chunk
 
 log = logging.getLogger(__name__)
 
@@ -23,7 +23,6 @@ MOST_STUDIED: Final = 402  # rows: LEARN_S at 400 Hz
 SWITCH: Final = 50  # consecutive lines of another length after which that is the stream's new layout,
 SWITCH_EARLY: Final = 3  # and before as many have come, so that one stray line does not cost a second
 FORGET_S: Final = 3.0  # a board silent for this long may come back with another program
-MAX_T_S: Final = 1e11
 
 
 class LineStream:
@@ -149,7 +148,7 @@ class LineStream:
         samples[:, 3:] *= units.gyro_scale(self._units[2], self._options.gyro_scale)
         if self._units[2] == "rad/s" and self._options.gyro_unit == "auto":
             self._correct(samples, gyro)
-        t = np.where(np.abs(t) <= MAX_T_S, t, np.nan)
+        t = np.where(np.abs(t) <= MAX_TIME_S, t, np.nan)
         return [Chunk(self._device, t, samples.astype(np.float32), arrival_s, "gx" in self._layout)]
 
     def _axes(self, rows: F64) -> F64:

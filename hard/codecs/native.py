@@ -13,7 +13,7 @@ import numpy as np
 
 from hard.codecs import CodecOptions, PayloadError
 from hard.stats import Counters
-from hard.types import F64, Chunk, G, Message
+from hard.types import F64, MAX_TIME_S, Chunk, G, Message
 
 MAGIC: Final = b"HARD"
 VERSION: Final = 1
@@ -25,7 +25,6 @@ NO_GYRO: Final = 8  # the phone has no gyroscope: gx gy gz hold nothing
 MAX_COUNT: Final = 4096
 MIN_RATE_HZ: Final = 1.0
 MAX_RATE_HZ: Final = 1000.0
-MAX_TIME_S: Final = 1e11  # seconds; beyond this it is milli- or nanoseconds
 
 _ROW = np.dtype(("<f4", 6))
 

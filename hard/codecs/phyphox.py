@@ -112,6 +112,8 @@ class PhyphoxCodec:
         return out
 
     def _clock(self, device: str, clock: _Clock) -> None:
+        if len(self._starts) >= MAX_DEVICES and device not in self._starts:
+            self._starts.pop(next(iter(self._starts)))
         starts = [(e.experimentTime, e.systemTime) for e in clock.events if e.event == "START"]
         if starts:
             self._starts[device] = starts[-16:]
@@ -139,6 +141,8 @@ class PhyphoxCodec:
             newest_s = -np.inf  # the experiment was started again
         fresh = t > newest_s
         if fresh.any():
+            if len(self._newest) >= MAX_DEVICES * len(Sensor) and key not in self._newest:
+                self._newest.pop(next(iter(self._newest)))
             self._newest[key] = float(np.nanmax(t))
         return np.asarray(fresh)
 

@@ -76,7 +76,10 @@ class SensorLoggerCodec:
             if reading.accuracy is not None:
                 android = True
         # nanoseconds since 1970 lose 0.2 µs in float64
-        by_name = {name: np.array(row, np.float64).reshape(-1, 4) for name, row in rows.items()}
+        try:
+            by_name = {name: np.array(row, np.float64).reshape(-1, 4) for name, row in rows.items()}
+        except OverflowError as e:
+            raise PayloadError(f"Sensor Logger: time: {e}") from None
         ios = not self._is_android(device, android or "totalacceleration" in by_name)
         return [
             Readings(device, sensor, table[:, 0] * 1e-9, table[:, 1:], message.arrival_s)
