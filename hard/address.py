@@ -51,7 +51,11 @@ def parse_url(url: str) -> BrokerUrl:
         ) from None
     if parts.scheme not in SCHEMES:
         raise HardError(f"broker URL: scheme {parts.scheme!r}; expected one of {', '.join(SCHEMES)}")
-    if not host or parts.path.strip("/") or parts.query or parts.fragment:
+    if port == 0:
+        raise HardError("broker URL: port 0; expected 1 to 65535")
+    if not host:
+        raise HardError("broker URL: no host; expected mqtt://host:1883")
+    if parts.path.strip("/") or parts.query or parts.fragment:
         raise HardError("broker URL: expected mqtt://host:1883, nothing after the port")
     return BrokerUrl(
         host,

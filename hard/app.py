@@ -83,7 +83,10 @@ def run(
         settle()
         log.info("ready in %.1f s: %s", time.monotonic() - began_s, daemon.summary)
         kept = password_file(state_dir(settings))
-        console.print(welcome(settings, daemon.link.url, kept), markup=False, highlight=False, soft_wrap=True)
+        with contextlib.suppress(OSError):  # nobody needs it, and the disk behind stdout may be full
+            console.print(
+                welcome(settings, daemon.link.url, kept), markup=False, highlight=False, soft_wrap=True
+            )
         end_s = None if for_s is None else time.monotonic() + for_s
         if display is not None:
             display.run(lambda: stop.event.is_set() or over(end_s), daemon.check, stop.event.set)
@@ -206,4 +209,4 @@ class Daemon:
         broker.start()
         self.runtime.at_end(broker.stop)
         broker.wait_ready(5.0)
-        self.runtime.thread("simulator", Simulator(broker, self.settings.output.prefix, phones).run)
+        self.runtime.thread("simulator", Simulator(broker, self.settings.sources.mqtt.topics, phones).run)

@@ -124,6 +124,7 @@ class Broker:
                 log.warning("%s: broker.tls.insecure: anyone can pose as this broker", self.url)
         if self._presence:
             client.will_set(self._presence, "offline", qos=1, retain=True)
+            self.listen_to(self._presence, self._someone_said)
         client.reconnect_delay_set(1, MAX_BACKOFF_S)
         client.max_queued_messages_set(self._max_queued)
         client.max_inflight_messages_set(QOS_2_IN_FLIGHT)
@@ -149,7 +150,8 @@ class Broker:
         if retain:
             self._retained.put(messages, qos)
         if not self._client.is_connected():
-            self._counters.add(Drop.NOT_CONNECTED, len(messages))
+            if self._started or not retain:  # what is retained before the start is sent with it
+                self._counters.add(Drop.NOT_CONNECTED, len(messages))
             return 0
         room = max(0, self._max_queued - self._waiting)
         taken = messages[:room]
@@ -264,7 +266,7 @@ class Broker:
         self, _c: mqtt.Client, _data: object, mid: int, reasons: list[ReasonCode], _p: Properties | None
     ) -> None:
         for name, reason in zip(self._pending.pop(mid, []), reasons, strict=False):
-            if reason.is_failure:
+            if reason.is_failure and name != self._presence:
                 self.denied.append(name)
                 log.error("%s refused the subscription to %s: %s", self.url, name, reason)
         if not self._pending and not self._ready.is_set():
@@ -327,6 +329,16 @@ class Broker:
                 0, self._waiting - self._blocks.pop(mid, 1)
             )  # paho repeats, after a loss, what was counted as lost
         self._renew()
+
+    def _someone_said(self, topic: str, presence: bytes) -> None:
+        """Another daemon of the same prefix went, or the broker tells late of our own last connection."""
+        if presence != b"online" and self._started and self.connected:
+            log.warning(
+                "%s: %s was %r, which is wrong while this daemon runs, and is `online` again; "
+                "daemons that run side by side each want their own output.prefix",
+                *(self.url, topic, presence.decode("utf-8", "replace")[:20]),
+            )
+            self._send(topic, b"online", 1)
 
     def _assured(self, acknowledged: int, refused: int) -> None:
         with self._waiting_lock:

@@ -24,6 +24,7 @@ from hard.types import HardError, Message
 
 CONNECT_S = 5.0
 OWN = ("activity", "event", "totals", "status", "health")  # what hard itself publishes below its prefix
+SAYS = (b"online", b"offline", b"stopped", b'{"v":')  # how that begins
 
 PASS, WARN, FAIL = 0, 1, 2
 
@@ -50,6 +51,13 @@ def listen(settings: Settings, url: BrokerUrl | None, seconds: float, as_json: b
         print(json.dumps({"streams": msgspec.to_builtins(findings), "unreadable": unreadable}))
     else:
         _show(console, findings, listener.unreadable)
+        if not findings:
+            ask = (
+                "is the app recording, and its broker address and topic right?"
+                if url
+                else "does the board send, and are port and baud rate right?"
+            )
+            console.print(f"no stream was heard: {ask}")
     if not findings:
         return FAIL
     return WARN if any(f.problems for f in findings) or listener.unreadable else PASS
@@ -64,7 +72,8 @@ def _hear_broker(
     prefix = settings.output.prefix
 
     def take(topic: str, payload: bytes) -> None:
-        own = topic.startswith(f"{prefix}/") and topic.rpartition("/")[2] in OWN
+        last = topic.rpartition("/")[2]
+        own = last in OWN and (topic.startswith(f"{prefix}/") or payload.startswith(SAYS))  # or another's
         if payload and not own and not topic.startswith(("$", "homeassistant/")):
             listener.take(Message(topic, payload, time.monotonic()))
 
@@ -122,5 +131,3 @@ def _show(console: Console, findings: list[Finding], unreadable: dict[str, tuple
         console.print(Text(f.device, "bold"), facts, "")
     for topic, (n, why) in unreadable.items():
         console.print(Text.assemble(("unreadable ", "red"), f"{topic}: {n} messages; {why}"))
-    if not findings:
-        console.print("no stream was heard: is the app recording, and its broker address and topic right?")

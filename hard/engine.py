@@ -8,6 +8,8 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 
+import numpy as np
+
 from hard.align import Aligner
 from hard.codecs import PayloadError, good_name
 from hard.handoff import Inbox
@@ -131,12 +133,13 @@ class Engine:
         """Take messages, recognise every window that is due, and hand the labels to the sinks."""
         taken = samples = 0
         chunks: list[Chunk] = []
-        for message in messages:
-            taken += 1
-            samples += self._take(message, chunks)
+        with np.errstate(over="ignore", invalid="ignore"):  # absurd numbers; they are dropped as such
+            for message in messages:
+                taken += 1
+                samples += self._take(message, chunks)
+            self._recognizer.feed(chunks)
         self._counters.add("messages", taken)
         self._counters.add("samples", samples)
-        self._recognizer.feed(chunks)
         predictions = self._recognizer.step(now_s - self._max_age_s)
         if not predictions:
             return

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from hard.broker import Broker
 from hard.codecs.native import encode
 from hard.recordings import Recording
+from hard.settings import TopicSettings, native_topic
 from hard.synthetic import NAME, SyntheticPhone
+from hard.types import HardError
 
 BATCH_S = 0.5
 
@@ -19,9 +21,9 @@ BATCH_S = 0.5
 class Simulator:
     """Synthetic phones that publish half-second batches in real time. Runs in its own thread."""
 
-    def __init__(self, broker: Broker, prefix: str, phones: int) -> None:
+    def __init__(self, broker: Broker, topics: Sequence[TopicSettings], phones: int) -> None:
         self._broker = broker
-        self._topics = [f"{prefix}/{NAME.format(i + 1)}/imu" for i in range(phones)]
+        self._topics = [need_native_topic(topics, NAME.format(i + 1)) for i in range(phones)]
         self._phones = [SyntheticPhone(2 * i) for i in range(phones)]
 
     def run(self, stop: threading.Event) -> None:
@@ -35,6 +37,17 @@ class Simulator:
                 t, samples = phone.read(sent * 25, 25)
                 self._broker.publish(topic, encode(t, samples))
             sent += 1
+
+
+def need_native_topic(topics: Sequence[TopicSettings], device: str) -> str:
+    """HardError where a daemon with these topics would not hear the native format."""
+    topic = native_topic(topics, device)
+    if topic is None:
+        raise HardError(
+            f"no topic takes the native format of {device!r}: add {{filter: hard/+/imu, codec: native}} to "
+            "sources.mqtt.topics"
+        )
+    return topic
 
 
 def play(

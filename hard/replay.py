@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
@@ -10,9 +11,10 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from hard.address import BrokerUrl
 from hard.broker import Broker
 from hard.codecs import good_name
-from hard.phones import play
+from hard.phones import need_native_topic, play
 from hard.recordings import Recording
 from hard.runtime import Stop
+from hard.settings import TopicSettings
 from hard.stats import Counters
 from hard.types import HardError
 
@@ -20,10 +22,16 @@ CONNECT_S = 5.0
 FLUSH_S = 10.0
 
 
-def replay(recording: Recording, device: str, url: BrokerUrl, prefix: str, speed: float) -> int:
-    """Publish on <prefix>/<device>/imu with QoS 1; HardError where no broker answers or samples were lost."""
+def replay(
+    recording: Recording, device: str, url: BrokerUrl, topics: Sequence[TopicSettings], speed: float
+) -> int:
+    """Publish in the native format where a daemon with these topics hears it, with QoS 1.
+
+    HardError where it would not, where no broker answers or samples were lost.
+    """
     if not good_name(device):
         raise HardError(f"device name {device!r}: expected 1-64 printable characters without + # / $")
+    topic = need_native_topic(topics, device)
     counters, stop = Counters(), Stop()
     broker = Broker(url, counters)
     console = Console(stderr=True)
@@ -36,7 +44,6 @@ def replay(recording: Recording, device: str, url: BrokerUrl, prefix: str, speed
                 raise HardError(
                     f"no broker answers at {url}; start one with `hard run`, or name one with --broker"
                 )
-            topic = f"{prefix}/{device}/imu"
             lost = threading.Event()
 
             def publish(payload: bytes) -> None:

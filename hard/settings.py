@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Final, Literal
 
 import msgspec
@@ -68,6 +69,18 @@ APP_TOPICS: Final = (
     TopicSettings(filter="phyphox/+", codec="phyphox"),
     TopicSettings(filter="hyperimu/+", codec="hyperimu"),
 )
+
+
+def native_topic(topics: Sequence[TopicSettings], device: str) -> str | None:
+    """Where these take the native format of a device from; None where they do not."""
+    for topic in sorted(topics, key=lambda t: t.codec != "native"):
+        *levels, last = topic.filter.split("/")
+        if last == "#":
+            levels, last = [*levels, "+"] if levels else ["hard", "+"], "imu"
+        levels = ["hard" if level == "+" else level for level in levels[:-1]] + levels[-1:]
+        if topic.codec in ("native", "auto") and levels and levels[-1] in ("+", device):
+            return "/".join([*levels[:-1], device, "imu" if last == "+" else last])
+    return None
 
 
 class MqttSourceSettings(Section, frozen=True):

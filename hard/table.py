@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
+from typing import Literal, NamedTuple
 
-from rich.console import Group, RenderableType
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.table import Table
 from rich.text import Text
 
@@ -16,6 +17,15 @@ from hard.types import DayTotals, Label
 
 SILENT_S = 10.0
 MAX_ROWS = 40
+FRAME_ROWS = 7  # of title, header, borders and the lines below
+
+
+COLUMNS = ("device", "activity", "confidence", "since", "rate", "latency", "today")
+RIGHT = ("since", "rate", "latency")
+MAX_DEVICE = 5  # the part of the terminal that names may take
+ACTIVITY = (18, 44)  # a reason is longer; payload and log have it all
+MIN_TODAY = 16
+LEAST_COLUMNS = 2
 _COLOURS = {
     "walking": "green",
     "walking_upstairs": "bright_green",
@@ -34,41 +44,75 @@ def render(
     utc_s: float,
     totals: Mapping[str, DayTotals] | None = None,
 ) -> RenderableType:
-    """One row a device: activity, confidence, since, rate, latency, today's totals; below, what was lost."""
-    day = datetime.fromtimestamp(utc_s).date().isoformat()
-    table = Table(title=title, title_style="bold", title_justify="left", expand=False)
-    for column in ("device", "activity", "confidence", "since", "rate", "latency"):
-        table.add_column(
-            column,
-            justify="right" if column in ("since", "rate", "latency") else "left",
-            no_wrap=True,
-            max_width=44 if column == "activity" else None,  # a reason is longer; payload and log have it all
-        )
-    table.add_column("today", ratio=1)  # the one that gives way where the terminal is narrow
-    for label in labels[:MAX_ROWS]:
+    """One row a device: activity, confidence, since, rate, latency, today's totals; below, what was lost.
+
+    As many rows and columns as the terminal has room for; where it has little, the last columns go first.
+    """
+    return _Devices(title, labels, drops, utc_s, totals or {})
+
+
+class _Devices(NamedTuple):
+    title: str
+    labels: Sequence[Label]
+    drops: Mapping[str, int]
+    utc_s: float
+    totals: Mapping[str, DayTotals]
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        rows = MAX_ROWS if options.height is None else max(1, min(MAX_ROWS, options.height - FRAME_ROWS))
+        shown = self.labels[:rows]
+        cells = [self._row(label) for label in shown]
+        title = Text(self.title, "bold", no_wrap=True, overflow="ellipsis")
+        table = Table(title=title, title_style="none", title_justify="left", expand=False)
+        widths = _widths(cells, options.max_width)
+        for name, width in zip(COLUMNS, widths, strict=False):
+            justify: Literal["left", "right"] = "right" if name in RIGHT else "left"
+            table.add_column(name, justify=justify, no_wrap=True, overflow="ellipsis", width=width)
+        for label, row in zip(shown, cells, strict=True):
+            quiet = self.utc_s - label.window_end_s > SILENT_S
+            table.add_row(*row[: len(widths)], style="dim" if quiet else None)
+        yield table
+        if not self.labels:
+            yield Text("waiting for the first labels ...", "dim")
+        elif len(self.labels) > rows:
+            yield Text(f"and {len(self.labels) - rows} more devices", "dim")
+        if self.drops:
+            lost = ", ".join(f"{name} {n}" for name, n in self.drops.items())
+            yield Text(f"lost: {lost}", "red", no_wrap=True, overflow="ellipsis")
+
+    def _row(self, label: Label) -> list[Text]:
         p = label.prediction
-        silent_s = utc_s - label.window_end_s
-        quiet = silent_s > SILENT_S
-        table.add_row(
-            p.device,
-            Text(
-                label.reason or label.activity.replace("_", " "), _COLOURS.get(label.activity, "bright_black")
-            ),
-            _bar(label.confidence),
-            f"silent {duration(silent_s)}" if quiet else duration(utc_s - label.since_s),
-            f"{p.rate_hz:.1f} Hz",
-            f"{label.latency_ms:.0f} ms",
-            _today(totals.get(p.device) if totals else None, day),
-            style="dim" if quiet else None,
+        silent_s = self.utc_s - label.window_end_s
+        since = (
+            f"silent {duration(silent_s)}" if silent_s > SILENT_S else duration(self.utc_s - label.since_s)
         )
-    lines: list[RenderableType] = [table]
-    if not labels:
-        lines.append(Text("waiting for the first labels ...", "dim"))
-    elif len(labels) > MAX_ROWS:
-        lines.append(Text(f"and {len(labels) - MAX_ROWS} more devices", "dim"))
-    if drops:
-        lines.append(Text("lost: " + ", ".join(f"{name} {n}" for name, n in drops.items()), "red"))
-    return Group(*lines)
+        day = datetime.fromtimestamp(self.utc_s).date().isoformat()
+        colour = _COLOURS.get(label.activity, "bright_black")
+        return [
+            Text(p.device),
+            Text(label.reason or label.activity.replace("_", " "), colour),
+            _bar(label.confidence),
+            Text(since),
+            Text(f"{p.rate_hz:.1f} Hz"),
+            Text(f"{label.latency_ms:.0f} ms"),
+            _today(self.totals.get(p.device), day),
+        ]
+
+
+def _widths(cells: Sequence[Sequence[Text]], room: int) -> list[int]:
+    """Of the first columns, as many as there is room for; activity and today take what is left."""
+    widths = [max(len(name), *(row[i].cell_len for row in cells), 0) for i, name in enumerate(COLUMNS)]
+    most = widths[1], widths[-1]
+    widths[0] = min(widths[0], max(12, room // MAX_DEVICE))
+    widths[1], widths[-1] = ACTIVITY[0], MIN_TODAY
+    while len(widths) > LEAST_COLUMNS and sum(widths) + 3 * len(widths) + 1 > room:
+        widths.pop()
+    left = room - (sum(widths) + 3 * len(widths) + 1)
+    wider = max(0, min(left, min(most[0], ACTIVITY[1]) - ACTIVITY[0]))
+    widths[1] += wider
+    if len(widths) == len(COLUMNS):
+        widths[-1] += max(0, min(left - wider, most[1] - MIN_TODAY))
+    return widths
 
 
 def _today(totals: DayTotals | None, day: str) -> Text:

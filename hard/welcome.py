@@ -8,7 +8,7 @@ from pathlib import Path
 
 from hard.address import BrokerUrl
 from hard.embedded import lan_host
-from hard.settings import Settings
+from hard.settings import Settings, native_topic
 from hard.sources.cameras import parse
 from hard.sources.ports import by_device
 
@@ -36,21 +36,28 @@ def welcome(settings: Settings, url: BrokerUrl, password_file: Path) -> str:
 
 
 def _phones(settings: Settings, url: BrokerUrl, password_file: Path | None) -> list[str]:
-    prefix = settings.output.prefix
+    topic = native_topic(settings.sources.mqtt.topics, "<name>")
+    example = ", native format, or JSON such as" if topic else ""
     if password_file:
-        app = _app_settings(settings, url, password_file)
-        lines = [f"connect a phone; its app wants:\n{app}\n  and native format, or JSON such as"]
+        app = _app_settings(settings, url, password_file, topic)
+        lines = [f"connect a phone; its app wants:\n{app}" + example.replace(",", "\n  and", 1)]
     else:
-        topic = f"topic {prefix}/<name>/imu"
-        lines = [f"connect a phone: broker {url}, {topic}, native format, or JSON such as"]
-    lines.append('  {"t": 0.0, "rate": 50, "samples": [[ax, ay, az, gx, gy, gz], ...]}   in s, m/s², rad/s')
+        where = f", topic {topic}" if topic else ""
+        lines = [f"connect a phone: broker {url}{where}{example}"]
+    if topic:
+        lines.append(
+            '  {"t": 0.0, "rate": 50, "samples": [[ax, ay, az, gx, gy, gz], ...]}   in s, m/s², rad/s'
+        )
     apps = [t.filter for t in settings.sources.mqtt.topics if t.codec != "native"]
     if apps:
-        lines.append(f"  or an app on its own topic: {', '.join(apps)}   (README: Connect a phone)")
+        either = "or an app" if topic else "an app"
+        lines.append(f"  {either} on its own topic: {', '.join(apps)}   (README: Connect a phone)")
+    if not topic and not apps:
+        lines.append("  (sources.mqtt.topics names none, so no phone is heard)")
     return lines
 
 
-def _app_settings(settings: Settings, url: BrokerUrl, password_file: Path) -> str:
+def _app_settings(settings: Settings, url: BrokerUrl, password_file: Path, topic: str | None) -> str:
     """The embedded broker as an app asks for it; the journal keeps what it gets, so it gets no password."""
     password = url.password
     if _is_journal():
@@ -60,9 +67,9 @@ def _app_settings(settings: Settings, url: BrokerUrl, password_file: Path) -> st
         "port": url.port,
         "user": url.username,
         "password": password,
-        "topic": f"{settings.output.prefix}/<name>/imu",
+        "topic": topic,
     }
-    return "\n".join(f"    {name:<9} {value}" for name, value in rows.items())
+    return "\n".join(f"    {name:<9} {value}" for name, value in rows.items() if value is not None)
 
 
 def _is_journal() -> bool:

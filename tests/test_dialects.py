@@ -91,6 +91,61 @@ def test_sensor_logger_test_message_is_no_error() -> None:
     assert codec("sensor-logger").decode(Message("sensor-logger", b'{"hello": "from the app"}', 0.0)) == []
 
 
+def test_sensor_logger_counts_readings_without_their_axes() -> None:
+    counters = Counters()
+    c = make_codec("sensor-logger", CodecOptions(), counters)
+    lacks = {"name": "TotalAcceleration", "time": 1_700_000_000_000_000_000, "values": {"x": 1.0}}
+    other = {"name": "light", "time": 1_700_000_000_000_000_000, "values": {"lux": 1.0}}
+    payload = json.dumps({"payload": [lacks, other, logger("totalacceleration", 0, 0, 9.8)]}).encode()
+    assert len(c.decode(Message("t", payload, 0.0))) == 1
+    assert counters.drops() == {Drop.NOT_FINITE: 1}
+
+
+@pytest.mark.parametrize(
+    ("name", "topic", "payload"),
+    [
+        ("sensor-logger", "t", SENSOR_LOGGER.replace(b"1698501144401773000", b"1" * 400)),
+        ("android-sensor", "android/sensor", ANDROID.replace(b"3925657519043709", b"1" * 400)),
+        ("json", "t", b'[{"t": %s, "acc": [0, 0, 9.8]}]' % (b"1" * 400)),
+    ],
+)
+def test_an_integer_that_no_number_holds_is_a_bad_payload(name: str, topic: str, payload: bytes) -> None:
+    with pytest.raises(PayloadError, match="int too large"):
+        codec(name).decode(Message(topic, payload, 0.0))
+
+
+def test_phyphox_without_a_buffer_says_which_one_is_missing() -> None:
+    acc = b'"accX":[0,0,0],"accY":[0,0,0],"accZ":[9.8,9.8,9.8]'
+    with pytest.raises(PayloadError, match=r"total acceleration without accT: send these buffers, too"):
+        codec("phyphox").decode(Message("phyphox/a", b"{%s}" % acc, 0.0))
+    counters = Counters()
+    c = make_codec("phyphox", CodecOptions(), counters)
+    payload = b'{%s,"accT":[0,0.02,0.04],"gyrX":[1,2,3]}' % acc
+    assert [r.sensor for r in c.decode(Message("phyphox/a", payload, 0.0)) if isinstance(r, Readings)] == [
+        Sensor.ACC
+    ]
+    assert counters.drops() == {Drop.UNPAIRED: 3}
+
+
+def test_json_forgets_the_units_of_a_device_that_pauses_and_holds_no_more_than_it_may() -> None:
+    counters = Counters()
+    c = make_codec("json", CodecOptions(), counters)
+
+    def send(t: float, step: float, g: float, arrival_s: float) -> list[float]:
+        rows = [{"t": t + i * step, "acc": [0.0, 0.0, g]} for i in range(30)]
+        got = c.decode(Message("json/a", json.dumps(rows).encode(), arrival_s))
+        return [float(v) for r in got if isinstance(r, Readings) for v in (r.t[1] - r.t[0], r.xyz[0, 2])]
+
+    assert send(0.0, 0.02, 9.8, 0.0) == pytest.approx([0.02, 9.8])
+    assert send(0.6, 0.02, 9.8, 0.6) == pytest.approx([0.02, 9.8])
+    assert send(9000.0, 20.0, 1.0, 9.0) == pytest.approx([0.02, G])  # another app: ms and g
+    for k in range(33):
+        assert send(5.0, 0.0, 9.8, 20.0 + k) == []
+    with pytest.raises(PayloadError, match="the times are all the same"):
+        send(5.0, 0.0, 9.8, 53.0)
+    assert counters.drops() == {Drop.NOT_LEARNED: 34 * 30}
+
+
 @pytest.mark.parametrize(
     ("topic", "payload", "sensor"),
     [

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import logging
+import math
+import random
+import threading
 from collections import deque
 
 import numpy as np
@@ -18,8 +22,10 @@ from hard.handoff import Inbox
 from hard.history import History
 from hard.model import Model, load_model
 from hard.recognizer import Recognizer
+from hard.registry import make_codec
 from hard.router import Router
-from hard.settings import SmoothingSettings
+from hard.settings import APP_TOPICS, SmoothingSettings, TopicSettings
+from hard.sinks.payload import encode as encode_label
 from hard.smoothing import Smoother
 from hard.stats import Counters, Drop
 from hard.synthetic import SyntheticPhone
@@ -163,6 +169,109 @@ def test_a_silent_device_becomes_stale_then_offline_and_enters_anew(model: Model
     first, last = sink.labels[0].prediction.t_end, sink.labels[before - 1].prediction.t_end
     assert [e.t for e in sink.events[:2]] == [first, last]
     assert sink.events[1].dwell_s == pytest.approx(last - first)
+
+
+def test_a_device_whose_windows_began_anew_and_never_came_is_forgotten_too(model: Model) -> None:
+    running, sink, _ = engine(model)
+    for message in messages("alice", 0, 5.0, [25]):
+        running.tick([message], 0.0)
+    running._recognizer.wear("alice", np.eye(3))
+    running.evict(now_s=100.0)
+    assert sink.forgotten == []
+    running.evict(now_s=1e6)
+    assert sink.forgotten == ["alice"]
+
+
+@pytest.mark.parametrize("jump_s", [0.5, 60.0, 9e10, -60.0])
+def test_a_gap_inside_a_message_does_not_shift_the_others_times(model: Model, jump_s: float) -> None:
+    """All arrive at once: a window ends as long before that as before the newest of its own piece."""
+    t, samples = SyntheticPhone(0).read(0, 600)
+    t = t + np.where(np.arange(600) < 300, 0.0, jump_s)
+    running, sink, _ = engine(model)
+    running.tick([Message("hard/a/imu", encode(t, samples), 1000.0)], 1000.0)
+    ends = {label.prediction.t_end: label.prediction.end_s for label in sink.labels}
+    assert len(ends) == 6
+    for i, (t_end, end_s) in enumerate(ends.items()):
+        newest = t[299] if i < 3 else t[-1]
+        assert end_s == pytest.approx(1000.0 - (newest - t_end), abs=0.03)
+
+
+def test_a_job_that_comes_too_late_is_never_done(model: Model) -> None:
+    running, _, _ = engine(model)
+    done: list[str] = []
+    assert not running.call(lambda: done.append("late"), timeout_s=0.01)  # the engine does not run
+    stop, thread = threading.Event(), threading.Thread(target=lambda: running.run(stop))
+    thread.start()
+    try:
+        assert running.call(lambda: done.append("in time"), timeout_s=10.0)
+    finally:
+        stop.set()
+        thread.join(10)
+    assert done == ["in time"]
+
+
+TIMES = (0, 1, -1, 0.3, 1.3, 3600, 1.7e9, 1.7e12, 1.7e18, -1e11, 9e10, 1e15, 1e30, 1e300, 10**25, 10**400)
+VALUES = (0.0, 1.0, -9.8, 1e3, 1e9, 1e30, 1e39, 1e300, 10**400, None)
+
+
+def hostile(rng: random.Random, dialect: str, clock: list[float]) -> tuple[str, bytes]:
+    """A message of some samples whose clock may jump anywhere, and whose values may be anything."""
+    n, device = rng.choice([1, 3, 50, 300, 900]), rng.choice("ab")
+    t: list[float | int] = [clock[0] + i / 50 for i in range(n)]
+    if rng.random() < 0.3:
+        jump = rng.choice(TIMES)
+        i = rng.randrange(n)
+        t[i:] = [jump] * (n - i) if jump > 1e20 or rng.random() < 0.2 else [x + jump for x in t[i:]]
+    if rng.random() < 0.05:
+        rng.shuffle(t)
+    clock[0] = float(t[-1]) + 0.02 if abs(t[-1]) < 1e18 else 0.0
+
+    def xyz() -> list[object]:
+        odd = rng.random() < 0.001
+        return [rng.choice(VALUES) if odd else rng.gauss(5.6, 0.3) for _ in "xyz"]
+
+    if dialect == "sensor-logger":
+        at = [int(x * 10**9) if x < 1e200 else 10**400 for x in t]
+        names = ("totalacceleration", "gyroscope")
+        readings = [
+            {"name": k, "time": a, "values": dict(zip("xyz", xyz(), strict=True))} for a in at for k in names
+        ]
+        return "sensor-logger", json.dumps({"deviceId": device, "payload": readings}).encode()
+    if dialect == "phyphox":
+        buffers = {f"{k}{axis}": [xyz()[0] for _ in t] for k in ("acc", "gyr") for axis in "XYZ"}
+        return f"phyphox/{device}", json.dumps({"accT": t, "gyrT": t, **buffers}).encode()
+    if dialect == "json":
+        return f"json/{device}", json.dumps([{"t": x, "acc": xyz(), "gyro": xyz()} for x in t]).encode()
+    if dialect == "android-sensor":
+        at = int(t[-1] * 10**9) if t[-1] < 1e200 else 10**400
+        event = {"type": "android.sensor.accelerometer", "timestamp": at, "values": xyz()}
+        return "android/sensor", json.dumps(event).encode()
+    if dialect == "hyperimu":
+        body = {"Timestamp": t[-1], "Accelerometer": xyz(), "Gyroscope": xyz()}
+        return f"hyperimu/{device}", json.dumps(body).encode()
+    samples = [[*xyz(), *xyz()] for _ in t]
+    return f"hard/{device}/imu", json.dumps({"t": t, "samples": samples}).encode()
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_no_message_of_any_dialect_stops_the_engine(model: Model, seed: int) -> None:
+    """The labels' JSON is written too: a time beyond every calendar would stop it there."""
+    rng, counters, sink = random.Random(seed), Counters(), Kept()
+    topics = (*APP_TOPICS, TopicSettings(filter="json/+", codec="json"))
+    router = Router([(t.filter, make_codec(t.codec, t, counters)) for t in topics])
+    history = History(Smoother(SmoothingSettings()))
+    recognizer = Recognizer(model, counters=counters)
+    running = Engine(Inbox(10, 1 << 20, counters), router, recognizer, history, [sink], counters)
+    dialects = ("sensor-logger", "phyphox", "json", "android-sensor", "hyperimu", "native")
+    clocks = {name: [rng.choice([0.0, 5.5, 1.7e9])] for name in dialects}
+    for k in range(120):
+        name = rng.choice(dialects)
+        topic, payload = hostile(rng, name, clocks[name])
+        running.tick([Message(topic, payload, k * 0.5)], k * 0.5)
+    assert len(sink.labels) > 20
+    for label in sink.labels:
+        assert math.isfinite(label.window_end_s)
+        encode_label(label)
 
 
 def seeds() -> list[bytes]:

@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from conftest import Hard, start_mosquitto, wait_for
+from conftest import Hard, free_port, start_mosquitto, wait_for
 from hard.broker import Broker, BrokerUrl
 from hard.codecs.native import encode
 from hard.phones import play
@@ -132,6 +132,23 @@ def test_the_daemon_goes_on_when_the_broker_returns(
     finally:
         again.kill()
         again.wait()
+
+
+def test_a_second_daemon_that_ends_does_not_make_the_first_one_look_stopped(
+    hard: Hard, mosquitto: int, subscriber: Subscriber, daemon, tmp_path: Path
+) -> None:
+    other = hard.start(
+        "run", "--broker", f"mqtt://127.0.0.1:{mosquitto}",
+        HARD__STATE_DIR=str(tmp_path / "other"), HARD__HEALTH__PORT=str(free_port()),
+    )  # fmt: skip
+    status = lambda: [payload for topic, payload in subscriber.messages if topic == "hard/status"]  # noqa: E731
+    wait_for(lambda: status() == [b"online", b"online"], what="the second one")
+    other.send_signal(signal.SIGINT)
+    assert other.wait(15) == 0
+    wait_for(lambda: status() == [b"online", b"online", b"stopped", b"online"], what="online again")
+    daemon.send_signal(signal.SIGINT)
+    assert daemon.wait(15) == 0
+    assert status()[-1] == b"stopped"
 
 
 def test_a_broker_that_is_absent_at_start_is_waited_for(hard: Hard, port: int, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from hard import registry
 MODULES = sorted((ROOT / "hard").rglob("*.py"))
 LAYERS = [
     {"types"},
-    {"stats"},
+    {"stats", "packets", "roster"},
     {"dsp", "frames", "codecs", "registry", "router", "handoff", "log", "journal", "synthetic"},
     {"novelty", "waiting", "memory"},
     {"gait", "profiles"},
@@ -26,7 +26,7 @@ LAYERS = [
     {"config"},
     {"track"},
     {"smoothing", "history", "stream", "align", "address", "retained", "totals"},
-    {"recordings", "pulse", "passwords", "sdnotify", "runfile"},
+    {"recordings", "pulse", "assured", "passwords", "sdnotify", "runfile"},
     {"imu", "model", "torchscript", "onnx", "personal", "placement", "recall", "client", "broker"},
     {"video"},
     {"recognizer", "embedded", "sources", "sinks", "phones", "nets"},
@@ -56,7 +56,7 @@ HOME = {
         "hard/sources/webcam.py",
         "hard/sinks/display.py",
     },
-    "paho": {"hard/broker.py", "hard/client.py", "hard/pulse.py"},
+    "paho": {"hard/assured.py", "hard/broker.py", "hard/client.py", "hard/pulse.py"},
     "serial": {"hard/sources/serial.py"},
     "prometheus_client": {"hard/metrics.py"},
 }

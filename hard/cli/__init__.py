@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import difflib
+import errno
+import io
 import logging
 import os
 import sys
@@ -21,6 +22,7 @@ from hard.cli.service import reload, service
 from hard.types import HardError
 
 USAGE_ERROR = 2
+UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
 
 
 class Commands(click.Group):
@@ -40,14 +42,24 @@ class Commands(click.Group):
 
 def main() -> None:
     """Entry point: every foreseen error is one line on stderr and a non-zero exit status."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # rather ? for ² than nothing, where the terminal is ASCII
     try:
         status = cli(standalone_mode=False)
     except click.ClickException as e:
+        if type(e).__name__ == "NoArgsIsHelpError":  # of click 8.2 on: its message is the help
+            print(e.format_message(), file=sys.stderr)
+            _end(USAGE_ERROR)
         _fail(e.format_message().rstrip("."), USAGE_ERROR)
     except HardError as e:
         _fail(str(e), 1)
     except (click.Abort, KeyboardInterrupt):
         _fail("interrupted", 130)
+    except OSError as e:
+        if e.errno not in UNWRITABLE or e.filename is not None:
+            raise
+        _fail(f"the output cannot be written: {e.strerror}", 1)
     _end(status if isinstance(status, int) else 0)
 
 
@@ -61,11 +73,19 @@ def _end(status: int) -> NoReturn:
 
     Python ends such a thread as it returns, which OpenCV's C++ answers with an abort of the process.
     """
-    if threading.active_count() > 1:
+    unwritten = False
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError as e:
+            unwritten = True
+            if status == 0 and stream is sys.stdout and e.errno != errno.EPIPE:
+                status = 1
+                print(f"hard: the output cannot be written: {e.strerror}", file=sys.stderr)
+        except ValueError:
+            pass  # it is closed
+    if unwritten or threading.active_count() > 1:
         logging.shutdown()
-        for stream in (sys.stdout, sys.stderr):
-            with contextlib.suppress(OSError, ValueError):
-                stream.flush()
         os._exit(status)
     sys.exit(status)
 

@@ -60,7 +60,9 @@ def replay(
     counters = Counters()
     recording = read_recording(path, acc_unit, gyro_unit, counters)
     _say_lost(counters)
-    return play(recording, device or recording.name, broker_url(settings), settings.output.prefix, speed)
+    return play(
+        recording, device or recording.name, broker_url(settings), settings.sources.mqtt.topics, speed
+    )
 
 
 @click.command()

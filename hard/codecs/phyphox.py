@@ -6,6 +6,7 @@ each buffer on a topic of its own. Both platforms use Android's sign.
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Sequence
 from typing import Final
@@ -14,6 +15,7 @@ import msgspec
 import numpy as np
 
 from hard.codecs import CodecOptions, PayloadError, safe_name
+from hard.log import Sampled
 from hard.stats import Counters, Drop
 from hard.types import F64, Chunk, Message, Readings, Sensor
 
@@ -29,6 +31,8 @@ _PLAIN: Final = {Sensor.GYRO: "gyr", Sensor.LINEAR: "lin", Sensor.GRAVITY: "grav
 _SHARED_TIME: Final = {"t", "time_s", "timestamp"}
 MAX_DEVICES: Final = 20_000
 NEW_EXPERIMENT_S: Final = 5.0
+
+log = logging.getLogger(__name__)
 
 
 class _Event(msgspec.Struct):
@@ -56,6 +60,7 @@ class PhyphoxCodec:
 
     def __init__(self, options: CodecOptions, counters: Counters) -> None:
         self._counters = counters
+        self._complaints = Sampled(log)
         self._newest: dict[tuple[str, Sensor], float] = {}  # experiment seconds
         self._cycles: dict[str, _Cycle] = {}
         self._starts: dict[str, list[tuple[float, float]]] = {}  # (experiment, system) seconds of each START
@@ -119,12 +124,18 @@ class PhyphoxCodec:
             self._starts[device] = starts[-16:]
 
     def _readings(self, device: str, buffers: Buffers, arrival_s: float) -> list[Readings]:
+        groups = _groups(buffers)
+        incomplete = {sensor: group for sensor, group in groups.items() if len(group) < 4}
+        if incomplete:
+            sensor, group = next(iter(incomplete.items()))
+            why = _missing(sensor, group)
+            if len(incomplete) == len(groups):
+                raise PayloadError(why)
+            self._complaints.warning(device, f"{device}: {why}")
         out = []
-        for sensor, group in _groups(buffers).items():
-            if len(group) < 4:
-                continue
+        for sensor, group in groups.items():
             n = {len(v) for v in group.values()}
-            if len(n) > 1:
+            if len(n) > 1 or sensor in incomplete:
                 self._counters.add(Drop.UNPAIRED, max(n))
                 continue
             t = group["t"]
@@ -154,6 +165,11 @@ class PhyphoxCodec:
         began, system = (np.array(column) for column in zip(*starts, strict=True))
         last = np.maximum(np.searchsorted(began, t, side="right") - 1, 0)
         return np.asarray(system[last] + (t - began[last]))
+
+
+def _missing(sensor: Sensor, group: Buffers) -> str:
+    names = [f"{_PLAIN[sensor]}{axis.upper()}" for axis in "xyzt" if axis not in group]
+    return f"phyphox: {sensor.value} without {', '.join(names)}: send these buffers, too"
 
 
 def _values(values: list[float | None]) -> F64:

@@ -13,7 +13,7 @@ import msgspec
 import numpy as np
 
 from hard.codecs import CodecOptions, PayloadError, safe_name
-from hard.stats import Counters
+from hard.stats import Counters, Drop
 from hard.types import F64, Chunk, G, Message, Readings, Sensor
 
 SENSORS: Final = {
@@ -23,6 +23,7 @@ SENSORS: Final = {
     "gyroscope": Sensor.GYRO,
 }
 UNCALIBRATED: Final = "accelerometeruncalibrated"  # with gravity: m/s² on Android, g on iOS
+_OURS: Final = frozenset((*SENSORS, UNCALIBRATED))
 MAX_KNOWN: Final = 20_000
 
 
@@ -55,6 +56,7 @@ class SensorLoggerCodec:
     """
 
     def __init__(self, options: CodecOptions, counters: Counters) -> None:
+        self._counters = counters
         self._frame = options.frame
         self._androids: OrderedDict[str, None] = OrderedDict()
 
@@ -73,6 +75,8 @@ class SensorLoggerCodec:
                 if name != before:
                     row, before = rows.setdefault(name.lower(), []), name
                 row += (reading.time, v.x, v.y, v.z)
+            elif name.lower() in _OURS:
+                self._counters.add(Drop.NOT_FINITE)
             if reading.accuracy is not None:
                 android = True
         # nanoseconds since 1970 lose 0.2 µs in float64
