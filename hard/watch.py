@@ -10,13 +10,14 @@ from rich.console import Console, RenderableType
 from hard import log as logs
 from hard.address import BrokerUrl
 from hard.broker import Broker
-from hard.console import show
+from hard.console import over, show
 from hard.handoff import Board
 from hard.runtime import Stop
 from hard.sinks.board import BoardSink
 from hard.sinks.payload import decode, decode_totals
 from hard.stats import Counters, Drop
 from hard.table import render
+from hard.types import HardError
 
 log = logging.getLogger(__name__)
 
@@ -47,7 +48,10 @@ class Watcher:
 
 
 def watch(url: BrokerUrl, prefix: str, for_s: float | None = None) -> int:
-    """Show labels until a signal or `for_s` seconds; a broker that is absent is waited for."""
+    """Show labels until a signal or `for_s` seconds; a broker that is absent is waited for.
+
+    HardError where there is none at the end of `for_s`.
+    """
     console = Console()
     if console.is_terminal:
         logs.setup("warning", console=console)
@@ -71,6 +75,8 @@ def watch(url: BrokerUrl, prefix: str, for_s: float | None = None) -> int:
                 show(console, frame, stop, end_s)
             else:
                 stop.event.wait(for_s)
+            if over(end_s) and broker.trouble:
+                raise HardError(f"{url}: {broker.trouble}")
         finally:
             broker.stop()
     return 0

@@ -143,6 +143,17 @@ def test_the_daemon_does_without_its_output_and_without_unicode(hard: Hard, port
     assert "stopping" in done.stderr
 
 
+def test_watching_a_broker_that_never_answers_is_an_error(hard: Hard, port: int) -> None:
+    done = hard.run("watch", "--broker", f"mqtt://127.0.0.1:{port}", "--for", "1")
+    assert done.returncode == 1
+    assert (
+        done.stderr.splitlines()[-1] == f"hard: mqtt://127.0.0.1:{port}: cannot connect: Connection refused"
+    )
+    done = hard.run("watch", "--for", "nan")
+    assert done.returncode == 2
+    assert "expected a number of seconds, got nan" in done.stderr
+
+
 @pytest.mark.parametrize("url", ["mqtt://127.0.0.1:0", "mqtt://", ""])
 def test_a_broker_without_port_or_host_is_one_line(hard: Hard, url: str) -> None:
     done = hard.run("watch", "--broker", url, "--for", "1")

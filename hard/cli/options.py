@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -17,6 +18,17 @@ if TYPE_CHECKING:
     from hard.address import BrokerUrl
     from hard.smoothing import Steady
     from hard.types import Label, Prediction
+
+
+class Seconds(click.FloatRange):
+    """FloatRange lets nan pass."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        seconds = float(super().convert(value, param, ctx))
+        if math.isnan(seconds):
+            self.fail("expected a number of seconds, got nan", param, ctx)
+        return seconds
+
 
 config_option = click.option(
     "--config", type=click.Path(path_type=Path), metavar="FILE", help="YAML settings; see config/hard.yaml."
@@ -33,7 +45,7 @@ gyro_unit_option = click.option(
 for_option = click.option(
     "--for",
     "for_s",
-    type=click.FloatRange(min=0, min_open=True),
+    type=Seconds(min=0, min_open=True),
     metavar="SECONDS",
     help="Stop after this time.",
 )
