@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Hashable, Sequence
 from typing import Final
 
 import msgspec
@@ -86,7 +87,8 @@ class Imu:
         due = joined(self._streams.due)
         self._streams.due = []
         raw = resample(due.ticks, due.samples, due.counts, self.windowing.hop)  # (B, hop, 6)
-        turns = _turns(due.rows)  # a device with several hops due takes several
+        # a device with several hops due takes several turns
+        turns = [np.array(turn) for turn in in_turns(due.rows.tolist())]
         x = self._advance(turns[0], due, raw)
         if len(turns) > 1:
             first, x = x, np.empty((len(raw), *x.shape[1:]), np.float32)
@@ -161,19 +163,15 @@ class Imu:
         return row
 
 
-def _turns(rows: Rows) -> list[Rows]:
-    """Indices of due hops by their devices' rows, split so that each part holds a device at most once, in
-    order.
-    """
-    _, first = np.unique(rows, return_index=True)
-    if len(first) == len(rows):
-        return [np.arange(len(rows))]  # nearly always
+def in_turns(devices: Sequence[Hashable]) -> list[list[int]]:
+    """Indices of these, split so that each part holds a device at most once, in order."""
+    if len(set(devices)) == len(devices):
+        return [list(range(len(devices)))]  # nearly always
     turns: list[list[int]] = []
-    taken: dict[int, int] = {}
-    for i, row in enumerate(rows.tolist()):
-        k = taken.get(row, 0)
-        taken[row] = k + 1
-        if k == len(turns):
+    taken: Counter[Hashable] = Counter()
+    for i, device in enumerate(devices):
+        if taken[device] == len(turns):
             turns.append([])
-        turns[k].append(i)
-    return [np.array(turn) for turn in turns]
+        turns[taken[device]].append(i)
+        taken[device] += 1
+    return turns

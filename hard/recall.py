@@ -8,6 +8,7 @@ from typing import Final
 import msgspec
 import numpy as np
 
+from hard.imu import in_turns
 from hard.model import Model
 from hard.types import F32, Windows
 
@@ -32,7 +33,7 @@ class Recall:
         if model.card.state == 0:
             return model.predict(w.x if len(chosen) == len(w.devices) else w.x[chosen])
         out = np.empty((len(chosen), len(model.card.labels)), np.float32)
-        for turn in _turns([w.devices[i] for i in chosen]):
+        for turn in in_turns([w.devices[i] for i in chosen]):
             rows = [chosen[k] for k in turn]
             before = np.stack([self._before(model, w, i) for i in rows])
             x = w.x if len(rows) == len(w.devices) else w.x[rows]
@@ -56,15 +57,3 @@ class Recall:
         ):
             return kept.state
         return np.zeros(card.state, np.float32)
-
-
-def _turns(devices: Sequence[str]) -> list[list[int]]:
-    """Indices of these, split so that each part holds a device at most once, in order."""
-    turns: list[list[int]] = []
-    taken: dict[str, int] = {}
-    for i, device in enumerate(devices):
-        k = taken[device] = taken.get(device, -1) + 1
-        if k == len(turns):
-            turns.append([])
-        turns[k].append(i)
-    return turns

@@ -154,7 +154,7 @@ class Label(msgspec.Struct, frozen=True, gc=False):
     since_s: float  # UTC seconds (epoch) of the end of the first window with this steady activity
     window_end_s: float  # UTC seconds (epoch), estimated from the arrival
     seq: int  # counts the device's labels from 1
-    latency_ms: float  # from arrival of the window's last sample to the moment of publishing
+    latency_ms: float  # from the reading of the window's last sample to the moment of publishing
 
 
 class DayTotals(msgspec.Struct, frozen=True, gc=False):

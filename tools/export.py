@@ -11,7 +11,7 @@ import io
 import sys
 import warnings
 from pathlib import Path
-from typing import Final, Tuple  # noqa: UP035  (TorchScript knows no other)
+from typing import Final
 
 import msgspec
 import numpy as np
@@ -67,7 +67,7 @@ class Stepping(nn.Module):
         self.net = net
         self.temperature = temperature
 
-    def forward(self, x: Tensor, state: Tensor) -> Tuple[Tensor, Tensor]:  # noqa: UP006
+    def forward(self, x: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
         logits, after = self.net.step(x, state)
         return torch.softmax(logits / self.temperature, dim=1), after
 

@@ -1,7 +1,7 @@
 """LSTMs without a gyroscope: what they cannot tell, sitting from standing, a rule over sway does."""
 
 # No `from __future__ import annotations`: TorchScript cannot read a class's annotations as text.
-from typing import Final, Tuple  # noqa: UP035  (TorchScript knows no other)
+from typing import Final
 
 import torch
 from torch import Tensor, nn
@@ -39,7 +39,7 @@ class LstmAcc(nn.Module):
         """Of windows of which nothing before is known."""
         return self.step(x, x.new_zeros(x.shape[0], self.rest.state))[0]
 
-    def step(self, x: Tensor, state: Tensor) -> Tuple[Tensor, Tensor]:  # noqa: UP006
+    def step(self, x: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
         """Logits (N, 6), and the state (N, rest.state) for each device's next window; zeros at first."""
         y = torch.stack([lstm(x) for lstm in self.lstms]).mean(dim=0)  # (N, 5)
         seen, after = self.rest.remember(x, sway(x), state)

@@ -1,7 +1,7 @@
 """An LSTM and a second opinion on sitting against standing, from how an upright body sways."""
 
 # No `from __future__ import annotations`: TorchScript cannot read a class's annotations as text.
-from typing import Final, Tuple  # noqa: UP035  (TorchScript knows no other)
+from typing import Final
 
 import torch
 from torch import Tensor
@@ -38,7 +38,7 @@ class PostureLstm(Lstm):
         """Of windows of which nothing before is known."""
         return self.step(x, x.new_zeros(x.shape[0], self.rest.state))[0]
 
-    def step(self, x: Tensor, state: Tensor) -> Tuple[Tensor, Tensor]:  # noqa: UP006
+    def step(self, x: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
         """Logits (N, 6), and the state (N, rest.state) for each device's next window; zeros at first."""
         y = self.of_lstm(x)
         odds = y[:, 4:5] - y[:, 3:4]  # (N, 1) of standing

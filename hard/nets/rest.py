@@ -1,7 +1,7 @@
 """Sitting against standing by the sway of a body since it came to rest: a linear rule with a memory."""
 
 # No `from __future__ import annotations`: TorchScript cannot read a class's annotations as text.
-from typing import Final, Tuple  # noqa: UP035  (TorchScript knows no other)
+from typing import Final
 
 import torch
 from torch import Tensor, nn
@@ -36,7 +36,7 @@ class RestRule(nn.Module):
         self.register_buffer("std", torch.ones(sways))
         self.register_buffer("rule", torch.zeros(sways + TILTS + 1))  # the last: where the numbers are 0
 
-    def remember(self, x: Tensor, sway: Tensor, state: Tensor) -> Tuple[Tensor, Tensor]:  # noqa: UP006
+    def remember(self, x: Tensor, sway: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
         """What has been seen of a body at rest, this window included, and what of it the next one is told.
 
         x: (N, T, channels), body acceleration [g] first. Both (N, state): the mean sway, the summed squares

@@ -69,9 +69,10 @@ def read_json(path: Path, text: str) -> dict[Sensor, Series]:
         if row.platform is not None:
             metadata = row.platform, row.standardisation
         name = row.sensor.lower()
-        if not _known(name) or None in (row.seconds_elapsed, row.x, row.y, row.z):
+        t, x, y, z = row.seconds_elapsed, row.x, row.y, row.z
+        if not _known(name) or t is None or x is None or y is None or z is None:
             continue
-        values.setdefault(name, []).append((row.seconds_elapsed, row.x, row.y, row.z))  # type: ignore[arg-type]
+        values.setdefault(name, []).append((t, x, y, z))
     try:
         tables = {name: np.array(v, np.float64) for name, v in values.items()}
     except ValueError as e:
