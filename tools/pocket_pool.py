@@ -110,7 +110,27 @@ def shares(spans: NDArray[np.int64]) -> NDArray[np.float64]:
 
 def draw(spans: NDArray[np.int64], n: int, rng: np.random.Generator) -> tuple[Tensor, Tensor, Tensor]:
     """n random starts, labels and kinds, (n,) each."""
-    picked = spans[rng.choice(len(spans), n, p=shares(spans))]
-    starts = picked[:, 0] + rng.integers(0, picked[:, 1])
+    picked, starts = _picked(spans, n, rng)
     y, kind = torch.from_numpy(picked[:, [2, 4]].T.copy())
     return torch.from_numpy(starts), y, kind
+
+
+def draw_runs(
+    spans: NDArray[np.int64], n: int, hops: int, hop: int, rng: np.random.Generator
+) -> tuple[Tensor, Tensor, Tensor]:
+    """n runs of windows a hop apart, each from a random start to its stretch's end or for so many hops.
+
+    Returns starts (n, hops), whether such a window is there (n, hops), and the labels (n,).
+    """
+    picked, first = _picked(spans, n, rng)
+    starts = first[:, None] + hop * np.arange(hops)
+    there = starts < picked[:, :2].sum(axis=1)[:, None]
+    return torch.from_numpy(starts), torch.from_numpy(there), torch.from_numpy(picked[:, 2].copy())
+
+
+def _picked(
+    spans: NDArray[np.int64], n: int, rng: np.random.Generator
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """n random spans (n, 5), and a start in each (n,)."""
+    picked = spans[rng.choice(len(spans), n, p=shares(spans))]
+    return picked, picked[:, 0] + rng.integers(0, picked[:, 1])
