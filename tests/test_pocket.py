@@ -21,8 +21,8 @@ from hard.datasets import CHECKOUT, hapt
 from hard.model import Model, load_model
 from hard.nets.hip import hip, solved
 from hard.nets.level import SWAY, SWAY_SIGNALS, rotate, still_frame, sway, turned, turning
-from hard.nets.pocket import ARM_RIDGE, MOVING, STILL, LstmPocket
-from hard.nets.rest import FADE, MOVED_G
+from hard.nets.pocket import ARM_RIDGE, MOVED_G, MOVING, STILL, LstmPocket
+from hard.nets.rest import FADE
 from hard.synthetic import SyntheticPhone
 from hard.types import F32, Windowing
 from tools.confusion import Confusion
@@ -267,11 +267,18 @@ def test_the_same_seed_gives_the_same_weights(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_rare_activities_and_small_sets_weigh_by_the_square_root() -> None:
-    spans = np.array([[0, 900, 0, 1, 0], [2000, 100, 1, 1, 0], [3000, 400, 0, 101, 1]])
+    spans = np.array([[0, 900, 0, 1, 0], [2000, 100, 1, 1, 0], [3000, 400, 4, 101, 1]])
     np.testing.assert_allclose(shares(spans), np.array([30, 10, 20]) / 60)
     starts, y, kind = draw(spans, 500, np.random.default_rng(0))
     assert ((starts >= 2000) & (starts < 2100))[y == 1].all()
     assert torch.equal(kind == 1, starts >= 3000)
+
+
+def test_where_a_place_has_one_gait_it_counts_little() -> None:
+    spans = np.array([[0, 400, 0, 1, 0], [500, 400, 1, 1, 0], [1000, 400, 0, 201, 2], [1500, 400, 4, 201, 2]])
+    np.testing.assert_allclose(shares(spans), np.array([10, 10, 1, 10]) / 31)
+    stairs_in_another_pocket = np.array([[2000, 400, 1, 101, 1]])
+    np.testing.assert_allclose(shares(np.concatenate([spans, stairs_in_another_pocket])), np.full(5, 0.2))
 
 
 @given(seed=st.integers(0, 1000))

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from hard.nets.hip import hip
 from hard.nets.level import SWAY, SWAY_SIGNALS, length, split, still_frame, sway, turning
 from hard.nets.lstm import asinh
-from hard.nets.rest import FADE, MOVED_G, remember
+from hard.nets.rest import FADE, remember
 
 MOVING: Final = 4  # labels: the gaits come first
 STILL: Final = 3
@@ -27,6 +27,7 @@ STRONG: Final = 1.0  # g rms: what is above tells running; nearly all other gait
 SIZE_FLOOR: Final = 0.03  # g rms: below it, a body at rest is not blown up to a gait
 ARM_RIDGE: Final = 96.0  # 1/s⁴, (9.8 / s²)²: a waist turns less than this, a thigh more
 CLAMP: Final = 4.0  # standard deviations
+MOVED_G: Final = 0.2  # rms: 99.6 % of the training people's windows at rest are below, 99.9 % of gaits above
 RATE_HZ: Final = 50.0
 
 
@@ -130,7 +131,7 @@ class LstmPocket(nn.Module):
         """What has been seen of bodies at rest, (N, state), and what of it the next windows are told.
 
         x: windows (N, T, 6); numbers: their `sway`. Movement is what the phone's own axes feel, tilting
-        included: all 210 changes of posture of HAPT's training people are, and 1 to 2 % of windows at rest.
+        included: all but one of the 210 changes of posture of HAPT's training people are.
         """
         z = ((numbers - self.sway_mean) / self.sway_std).clamp(-self.clamp, self.clamp)
         gone = x[:, :, :3].abs().amax(dim=2).amax(dim=1) == 0  # (N,) no gyroscope
