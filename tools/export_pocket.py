@@ -67,7 +67,7 @@ def new_card(net: LstmPocket, command: str) -> SensorCard:
         figures=[],
         intended_use=(
             "A phone in a trouser pocket or at the waist, turned any way; iOS or Android; 20-400 Hz, "
-            "resampled to 50 Hz. Best with a gyroscope; without one (all zeros) 10 to 20 % fewer windows are "
+            "resampled to 50 Hz. Best with a gyroscope; without one (all zeros) 15 to 27 % fewer windows are "
             "right. A phone that always hangs at the waist as in HAPT is "
             "better off with lstm-waist, which sees the posture by the phone's tilt"
         ),
