@@ -21,16 +21,29 @@ from hard.datasets import CHECKOUT, hapt
 from hard.model import Model, load_model
 from hard.nets.hip import hip, solved
 from hard.nets.level import SWAY, SWAY_SIGNALS, rotate, still_frame, sway, turned, turning
-from hard.nets.pocket import ARM_RIDGE, MOVING, STILL, LstmPocket
+from hard.nets.pocket import ARM_RIDGE, MOVED_G, MOVING, STILL, LstmPocket
+from hard.nets.rest import FADE
 from hard.synthetic import SyntheticPhone
 from hard.types import F32, Windowing
 from tools.confusion import Confusion
 from tools.evaluate_sets import evaluate
-from tools.export import Probabilities, check_export
-from tools.pocket_pool import LABELS, PERSON, SETS, TEMPERATURE, at_hops, draw, read_pocket_pool, shares
+from tools.export import Stepping, check_export
+from tools.pocket_pool import (
+    LABELS,
+    PERSON,
+    SETS,
+    TEMPERATURE,
+    at_hops,
+    draw,
+    draw_runs,
+    read_pocket_pool,
+    shares,
+)
 from tools.pocket_style import Styles, coloured, loudness, styled
 from tools.pool import Pool
-from tools.train_pocket import augment, elsewhere, train
+from tools.stretches import in_stretches
+from tools.train_pocket import Pools, augment, elsewhere, train
+from tools.train_pocket import test as judged
 
 FOLDER = CHECKOUT / "models" / "lstm-pocket"
 W = Windowing()
@@ -59,6 +72,70 @@ def test_no_rotation_and_no_sign_of_acceleration_changes_the_answer(
     y = np.einsum("ij,ntcj->ntci", rotation, x.reshape(*x.shape[:2], 3, 3)).reshape(x.shape)
     y = y.astype(np.float32) * np.repeat([-1 if ios else 1, 1, -1 if ios else 1], 3).astype(np.float32)
     np.testing.assert_allclose(model.predict(y), model.predict(x), atol=1e-4)
+    of_one = np.zeros(len(x), np.int64)
+    np.testing.assert_allclose(in_stretches(model, y, of_one), in_stretches(model, x, of_one), atol=1e-4)
+
+
+def at_rest(n: int, size: float, seed: int = 0) -> Tensor:
+    """Windows (n, 128, 6) of a body at rest that sways by about `size` g and rad/s."""
+    x = size * torch.randn(n, 128, 6, generator=torch.Generator().manual_seed(seed))
+    x[:, :, 4] += 1.0
+    return x
+
+
+@given(n=st.integers(1, 6), seed=st.integers(0, 1000))
+def test_postures_are_told_by_the_fading_mean_of_sway(n: int, seed: int) -> None:
+    net = LstmPocket(len(LABELS)).eval()
+    x = at_rest(n, 0.01, seed)
+    numbers = net.sway(x)
+    state = torch.zeros(1, net.state)
+    for i in range(n):
+        seen, state = net.remember(x[i : i + 1], numbers[i : i + 1], state)
+    weight = FADE ** torch.arange(n - 1, -1, -1.0)[:, None]
+    mean = (weight * numbers.clamp(-net.clamp, net.clamp)).sum(dim=0) / weight.sum()
+    torch.testing.assert_close(seen[0, :-1], mean, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(seen[0, -1], weight.sum())
+    assert torch.equal(seen, state)
+
+
+def test_what_is_seen_for_longer_is_surer() -> None:
+    torch.manual_seed(0)
+    net = LstmPocket(len(LABELS)).eval()
+    first = net.posture[0]
+    assert isinstance(first, torch.nn.Linear)
+    with torch.no_grad():
+        first.weight[:, -1] = 0  # whatever it has learnt of the number of windows
+    mean = torch.randn(4, SWAY)
+    once, often = (net.postures(torch.cat([mean, torch.full((4, 1), n)], dim=1)) for n in (1.0, 9.0))
+    torch.testing.assert_close(often, 3 * once)
+
+
+@pytest.mark.parametrize("how", ["shaken", "tilted"])
+def test_movement_or_another_tilt_ends_what_is_known_of_rest(how: str) -> None:
+    torch.manual_seed(0)
+    net = LstmPocket(len(LABELS)).eval()
+    x = at_rest(1, 0.003)
+    before = torch.rand(1, net.state)
+    with torch.no_grad():
+        assert net.step(x, before)[1].any()
+        if how == "shaken":
+            x[:, :, 3] += 1.5 * MOVED_G * torch.sin(torch.arange(128) * 0.8) * 2**0.5
+        else:  # by 30 degrees half way
+            x[:, 64:, 3] += 0.5
+            x[:, 64:, 4] -= 0.13
+        logits, after = net.step(x, before)
+        assert not after.any()
+        torch.testing.assert_close(logits, net(x))
+
+
+def test_a_gait_is_told_without_what_was_known_of_rest() -> None:
+    net = LstmPocket(len(LABELS)).eval()
+    x = torch.from_numpy(phone_windows(5)[:, :, 3:])
+    with torch.no_grad():
+        fresh, known = net(x), net.step(x, torch.rand(len(x), net.state))[0]
+    torch.testing.assert_close(known[:, :MOVING], fresh[:, :MOVING])
+    rest = fresh[:, MOVING:].logsumexp(dim=1)
+    torch.testing.assert_close(known[:, MOVING:].logsumexp(dim=1), rest, atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.data
@@ -139,7 +216,7 @@ def test_committed_weights_fit_the_network(model: Model) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # torch.jit is deprecated upstream
         weights = torch.jit.load(FOLDER / "model.pt").state_dict()
-    net = Probabilities(LstmPocket(len(LABELS)), TEMPERATURE).eval()
+    net = Stepping(LstmPocket(len(LABELS)), TEMPERATURE).eval()
     net.load_state_dict(weights)
     windows = phone_windows(3)
     swinging = windows.copy()
@@ -174,8 +251,11 @@ def test_training_learns_gaits_and_postures() -> None:
     net = fit(pool, 0, 60)
     starts, spans = at_hops(pool, 64)
     with torch.no_grad():
-        said = net(pool.windows(starts)).argmax(dim=1).numpy()
+        alone = net(pool.windows(starts)).argmax(dim=1).numpy()
+    results = judged(net, Pools(pool, pool))
+    said = results.logits.argmax(dim=1).numpy()
     assert (said == pool.spans[spans, 2]).mean() > 0.9
+    np.testing.assert_array_equal(results.alone, alone)
 
 
 def test_the_same_seed_gives_the_same_weights(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -187,11 +267,45 @@ def test_the_same_seed_gives_the_same_weights(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_rare_activities_and_small_sets_weigh_by_the_square_root() -> None:
-    spans = np.array([[0, 900, 0, 1, 0], [2000, 100, 1, 1, 0], [3000, 400, 0, 101, 1]])
+    spans = np.array([[0, 900, 0, 1, 0], [2000, 100, 1, 1, 0], [3000, 400, 4, 101, 1]])
     np.testing.assert_allclose(shares(spans), np.array([30, 10, 20]) / 60)
     starts, y, kind = draw(spans, 500, np.random.default_rng(0))
     assert ((starts >= 2000) & (starts < 2100))[y == 1].all()
     assert torch.equal(kind == 1, starts >= 3000)
+
+
+def test_where_a_place_has_one_gait_it_counts_little() -> None:
+    spans = np.array([[0, 400, 0, 1, 0], [500, 400, 1, 1, 0], [1000, 400, 0, 201, 2], [1500, 400, 4, 201, 2]])
+    np.testing.assert_allclose(shares(spans), np.array([10, 10, 1, 10]) / 31)
+    stairs_in_another_pocket = np.array([[2000, 400, 1, 101, 1]])
+    np.testing.assert_allclose(shares(np.concatenate([spans, stairs_in_another_pocket])), np.full(5, 0.2))
+
+
+@given(seed=st.integers(0, 1000))
+def test_runs_are_a_hop_apart_and_end_with_their_stretch(seed: int) -> None:
+    spans = np.array([[0, 400, 4, 1, 0], [2000, 1, 5, 1, 0], [3000, 70, 6, 101, 1]])
+    starts, there, y = draw_runs(spans, 40, 5, 64, np.random.default_rng(seed))
+    assert there[:, 0].all()
+    assert (starts.diff(dim=1) == 64).all()
+    for run, exists, label in zip(starts, there, y, strict=True):
+        ((first, n),) = spans[spans[:, 2] == int(label), :2]
+        assert torch.equal(exists, run < first + n)
+        assert int(run[0]) >= first
+
+
+def test_a_stretch_knows_nothing_of_another() -> None:
+    pool = small_pool()
+    net = LstmPocket(len(LABELS)).eval()
+    backwards = Pool(pool.stream, pool.spans[::-1].copy(), pool.window)
+    results = judged(net, Pools(pool, pool))
+    other = judged(net, Pools(backwards, backwards))
+    begins = np.cumsum([0, *(-(-n // 64) for n in backwards.spans[:, 1])])
+    order = np.concatenate([np.arange(a, b) for a, b in zip(begins[-2::-1], begins[:0:-1], strict=True)])
+    torch.testing.assert_close(results.logits, other.logits[torch.from_numpy(order)])
+    assert not (results.logits[begins[:-1]] == 0).all()
+    with torch.no_grad():
+        first = net(pool.windows(torch.from_numpy(pool.spans[:, 0].copy())))
+    torch.testing.assert_close(results.logits[begins[:-1]], first)
 
 
 def test_augmentation_keeps_gravity_and_changes_speed() -> None:

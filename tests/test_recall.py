@@ -40,8 +40,8 @@ def recognizer(name: str) -> hard.Recognizer:
     return hard.Recognizer(name, acc_model=name)
 
 
-def test_models_at_the_waist_have_a_state() -> None:
-    assert {"lstm-waist", "lstm-acc"} <= set(WITH_STATE)
+def test_models_of_motion_have_a_state() -> None:
+    assert {"lstm-waist", "lstm-acc", "lstm-pocket"} <= set(WITH_STATE)
 
 
 @pytest.mark.parametrize("name", WITH_STATE)

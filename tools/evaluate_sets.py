@@ -5,8 +5,10 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
+from rich.console import Console
 from scipy.spatial.transform import Rotation
 
 from hard.datasets import data_dir
@@ -16,16 +18,28 @@ from hard.types import F32
 from tools.confusion import Confusion, show
 from tools.options import answer, ask
 from tools.pocket_pool import LABELS, SETS, at_hops, read_pocket_pool
+from tools.stretches import in_stretches
+
+
+class Labelled(msgspec.Struct, frozen=True):
+    """Every window a hop apart in every labelled stretch."""
+
+    x: F32  # (N, window, 9)
+    y: NDArray[np.int64]  # (N,) index of the model's labels, -1 where it does not know it
+    person: NDArray[np.int64]  # (N,) as numbered in the pool
+    stretch: NDArray[np.int64]  # (N,)
+
+
+class SetScore(Confusion, frozen=True):
+    """What a model said of windows, each after those before it in its stretch, and after nothing else."""
+
+    accuracy_alone: float  # of windows of which nothing before is known: less for a model with a state
 
 
 def labelled_windows(
     model: Model, data: Path, data_set: str, *, hapt_test: bool, turn: int | None = None, ios: bool = False
-) -> tuple[F32, NDArray[np.int64], NDArray[np.int64]]:
-    """Every window a hop apart in every labelled stretch: x (N, window, 9), and label and person, (N,) each.
-
-    Labels are indices of the model's, or -1 where it does not know one; people are numbered as in the pool.
-    turn: seed of a random rotation for each stretch; ios: acceleration negated, as iPhones send it.
-    """
+) -> Labelled:
+    """turn: seed of a random rotation for each stretch; ios: acceleration negated, as iPhones send it."""
     windowing = model.card.windowing
     pool = read_pocket_pool(data, windowing, [data_set], CHANNELS, hapt_test)
     starts, spans = at_hops(pool, windowing.hop)
@@ -38,26 +52,35 @@ def labelled_windows(
         x = x * np.array([-1, -1, -1, 1, 1, 1, -1, -1, -1], np.float32)
     known = model.card.labels
     index = np.array([known.index(label) if label in known else -1 for label in LABELS])
-    return x, index[pool.spans[spans, 2]], pool.spans[spans, 3]
+    return Labelled(x, index[pool.spans[spans, 2]], pool.spans[spans, 3], spans)
 
 
 def evaluate(
     model: Model, data: Path, data_set: str, *, hapt_test: bool, turn: int | None, ios: bool
-) -> Confusion:
+) -> SetScore:
     """Of the windows that `labelled_windows` gives; what the model does not know is never right."""
-    x, y, _ = labelled_windows(model, data, data_set, hapt_test=hapt_test, turn=turn, ios=ios)
-    labels = list(model.card.labels)
+    windows = labelled_windows(model, data, data_set, hapt_test=hapt_test, turn=turn, ios=ios)
+    y, labels = windows.y, list(model.card.labels)
     if (y < 0).any():
         labels.append("unknown to the model")
         y = np.where(y < 0, len(labels) - 1, y)
-    return Confusion.of(labels, y, model.predict(x).argmax(axis=1))
+    said = in_stretches(model, windows.x, windows.stretch).argmax(axis=1)
+    alone = float((model.predict(windows.x).argmax(axis=1) == y).mean())
+    c = Confusion.of(labels, y, said)
+    return SetScore(c.labels, c.counts, c.n, c.accuracy, c.recall, alone)
+
+
+def show_score(name: str, score: SetScore, console: Console) -> None:
+    show(name, score, console)
+    console.print(f"every window by itself, nothing known from before: {100 * score.accuracy_alone:.2f} %")
 
 
 def main(args: argparse.Namespace) -> None:
     """`tools/evaluate.py sets`."""
     model, test = load_model(args.model), args.people == "test"
     result = evaluate(model, data_dir(args.data), args.data_set, hapt_test=test, turn=args.turn, ios=args.ios)
-    answer(result, args, lambda c, console: show(f"{model.card.name} on {args.data_set}", c, console))
+    name = f"{model.card.name} on {args.data_set}"
+    answer(result, args, lambda score, console: show_score(name, score, console))
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -62,9 +62,10 @@ class Probabilities(nn.Module):
 class Stepping(nn.Module):
     """The same of a network with a state: (N, T, channels), (N, state) -> (N, labels), (N, state)."""
 
-    def __init__(self, net: PostureLstm | LstmAcc, temperature: float = 1.0) -> None:
+    def __init__(self, net: PostureLstm | LstmAcc | LstmPocket, temperature: float = 1.0) -> None:
         super().__init__()
         self.net = net
+        self.state = net.state if isinstance(net, LstmPocket) else net.rest.state
         self.temperature = temperature
 
     def forward(self, x: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
@@ -152,10 +153,8 @@ def export(
 def new_card(name: str, preset: Preset, net: nn.Module, training: dict[str, str]) -> SensorCard:
     """A preset's card, without figures and sha256."""
     units = [text for name, text in UNITS.items() if name in preset.channels]
-    state = net.net.rest.state if isinstance(net, Stepping) else 0
-    before = f"; (N, {state}) float32: the state after each device's window before, zeros at first"
-    after = f"; (N, {state}) float32: the state after this window"
-    before, after = (before, after) if state else ("", "")
+    state = net.state if isinstance(net, Stepping) else 0
+    before, after = state_texts(state) if state else ("", "")
     return SensorCard(
         name=name,
         summary=preset.summary,
@@ -175,6 +174,12 @@ def new_card(name: str, preset: Preset, net: nn.Module, training: dict[str, str]
         worn=preset.worn,
         state=state,
     )
+
+
+def state_texts(state: int) -> tuple[str, str]:
+    """What a card says of so many numbers, as input and as output."""
+    before = f"; (N, {state}) float32: the state after each device's window before, zeros at first"
+    return before, f"; (N, {state}) float32: the state after this window"
 
 
 def figures(name: str, folder: Path, data: Path) -> list[Figure]:
@@ -197,7 +202,7 @@ def rebuild(folder: Path, card: SensorCard) -> nn.Module:
     """The network of a model's card, with the weights of its model.pt, giving probabilities."""
     net: nn.Module
     if card.name == "lstm-pocket":
-        net = Probabilities(LstmPocket(len(card.labels), len(card.channels)), TEMPERATURE)
+        net = Stepping(LstmPocket(len(card.labels), len(card.channels)), TEMPERATURE)
     elif card.name in PRESETS:
         preset = PRESETS[card.name]
         net = with_probabilities(preset.build(len(card.labels), len(card.channels)), preset.temperature)

@@ -24,7 +24,7 @@ from tools.elsewhere import evaluate_elsewhere
 from tools.evaluate_sets import labelled_windows
 from tools.pocket_pool import PERSON
 from tools.scores import BINS, bins, calibration_error, confusion_matrix
-from tools.stretches import after_those_before
+from tools.stretches import after_those_before, in_stretches
 from tools.worn import evaluate_worn
 
 WEAK: Final = 0.95  # people below are named among the failures
@@ -92,8 +92,9 @@ def look(model: Model, data: Path) -> Found:
 def look_anywhere(model: Model, data: Path) -> Found:
     """Measure a model of any labels on HAPT's test people, as recorded and turned."""
     labels = model.card.labels
-    x, y, users = labelled_windows(model, data, "hapt", hapt_test=True)
-    p = model.predict(x)
+    windows = labelled_windows(model, data, "hapt", hapt_test=True)
+    y, users = windows.y, windows.person
+    p = in_stretches(model, windows.x, windows.stretch)
     said = p.argmax(axis=1)
     people = {int(u) % PERSON: float((said == y)[users == u].mean()) for u in np.unique(users)}
     worst = {
@@ -101,11 +102,12 @@ def look_anywhere(model: Model, data: Path) -> Found:
         for u in np.unique(users)
         if people[int(u) % PERSON] < WEAK
     }
-    turned, truth, _ = labelled_windows(model, data, "hapt", hapt_test=True, turn=0)
-    elsewhere = {"phone turned": float((model.predict(turned).argmax(axis=1) == truth).mean())}
-    windows = f"{len(x):,} windows of HAPT's test people"
+    turned = labelled_windows(model, data, "hapt", hapt_test=True, turn=0)
+    said_turned = in_stretches(model, turned.x, turned.stretch).argmax(axis=1)
+    elsewhere = {"phone turned": float((said_turned == turned.y).mean())}
+    where = f"{len(y):,} windows of HAPT's test people"
     confusion = confusion_matrix(y, said, len(labels))
-    return Found(windows, labels, confusion, reliability(p, y), people, worst, elsewhere)
+    return Found(where, labels, confusion, reliability(p, y), people, worst, elsewhere)
 
 
 def mistakes(

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from hard.datasets import features
 from hard.datasets.hapt import LABELS, Official, Session, read_sessions
+from hard.imu import in_turns
 from hard.model import Model
 from hard.recognizer import Recognizer
 from hard.recordings import Recording
@@ -69,6 +70,16 @@ def after_those_before(model: Model, data: Path, official: Official) -> F32:
         rows = np.flatnonzero((at >= begins) | (k == 0))
         x = np.stack([streams[official.exp[i]][at[i] : at[i] + w.window] for i in rows])
         out[rows], state[rows] = model.step(x, state[rows])
+    return out
+
+
+def in_stretches(model: Model, x: F32, stretch: NDArray[np.int64]) -> F32:
+    """The same of windows (N, window, 9) a hop apart, in the order of time, and their stretches (N,)."""
+    state = np.zeros((int(stretch.max()) + 1, model.card.state), np.float32)
+    out = np.empty((len(x), len(model.card.labels)), np.float32)
+    for rows in in_turns(stretch.tolist()) if model.card.state else [range(len(x))]:
+        of = stretch[rows]
+        out[rows], state[of] = model.step(x[rows], state[of])
     return out
 
 

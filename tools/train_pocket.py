@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import copy
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -21,11 +22,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # `python tools/x.
 
 from hard.card import Figure
 from hard.datasets import data_dir
-from hard.imu import CHANNELS
+from hard.imu import CHANNELS, in_turns
 from hard.nets.pocket import MOVING, RATE_HZ, LstmPocket
 from hard.types import G, HardError, Windowing
 from tools.confusion import Confusion, show
-from tools.pocket_pool import LABELS, PERSON, SETS, TEMPERATURE, at_hops, draw, read_pocket_pool
+from tools.pocket_pool import LABELS, PERSON, SETS, TEMPERATURE, at_hops, draw, draw_runs, read_pocket_pool
 from tools.pocket_style import Styles, coloured
 from tools.pool import Pool
 from tools.scores import calibration_error
@@ -43,7 +44,8 @@ LEVER: Final = 0.1  # m, standard deviation of each coordinate of where else on 
 POSTURE_STEPS: Final = 1500
 POSTURE_BATCH: Final = 512
 POSTURE_LR: Final = 5e-3
-POSTURE_WINDOWS: Final = 24_000
+POSTURE_RUNS: Final = 8000  # of windows of people at rest
+POSTURE_HOPS: Final = 6  # in a run at most: with 12, or 24, too much is learnt by heart
 
 
 def train(pool: Pool, seed: int, steps: int, progress: Progress, name: str) -> LstmPocket:
@@ -81,18 +83,25 @@ def average(averaged: LstmPocket, net: LstmPocket, decay: float) -> None:
 
 
 def train_postures(net: LstmPocket, pool: Pool, rng: np.random.Generator) -> None:
-    """The two layers that tell the postures, from windows of people at rest, any phase."""
+    """The layers that tell the postures, from people at rest: what is seen of them since a random moment."""
     spans = pool.spans[pool.spans[:, 2] >= MOVING]
-    starts, y, _ = draw(spans, POSTURE_WINDOWS, rng)
-    numbers = net.fit_sway(pool.windows(starts))
+    starts, there, labels = draw_runs(spans, POSTURE_RUNS, POSTURE_HOPS, Windowing().hop, rng)
+    net.fit_sway(pool.windows(starts[there]))
+    state = torch.zeros(len(starts), net.state)
+    parts = []
+    for k in range(int(there.sum(dim=1).max())):
+        rows = there[:, k].nonzero()[:, 0]
+        x = pool.windows(starts[rows, k])
+        seen, state[rows] = net.remember(x, net.sway(x), state[rows])
+        parts.append((seen, labels[rows] - MOVING))
+    seen, y = (torch.cat(part) for part in zip(*parts, strict=True))
     parameters = net.posture.parameters()
     optimizer = torch.optim.AdamW(parameters, POSTURE_LR, weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, POSTURE_LR, POSTURE_STEPS)
     net.train()
     for _ in range(POSTURE_STEPS):
         rows = torch.randint(len(y), (POSTURE_BATCH,))
-        logits = net.postures(numbers[rows], torch.zeros(POSTURE_BATCH, dtype=torch.bool))
-        loss = F.cross_entropy(logits, y[rows] - MOVING, label_smoothing=SMOOTHING / 2)
+        loss = F.cross_entropy(net.postures(seen[rows]), y[rows], label_smoothing=SMOOTHING / 2)
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
@@ -131,12 +140,20 @@ def elsewhere(gyro: Tensor, r: Tensor) -> Tensor:
 
 
 class Results(msgspec.Struct, frozen=True):
-    """What was said of windows left out."""
+    """What was said of windows left out, each after those before it in its stretch."""
 
     truth: NDArray[np.int64]  # (N,)
     kind: NDArray[np.int64]  # (N,) index of SETS
     logits: Tensor  # (N, labels)
+    alone: NDArray[np.int64]  # (N,) what is said where nothing before is known
     steady: NDArray[np.int64]  # (N,) of the daemon's smoother, -1: `unknown`; see stretches.py
+
+    @staticmethod
+    def of(parts: Sequence[Results]) -> Results:
+        truth, kind, alone, steady = (
+            np.concatenate([getattr(p, name) for p in parts]) for name in ("truth", "kind", "alone", "steady")
+        )
+        return Results(truth, kind, torch.cat([p.logits for p in parts]), alone, steady)
 
 
 class Pools(msgspec.Struct, frozen=True):
@@ -154,16 +171,21 @@ def test(net: LstmPocket, held: Pools) -> Results:
     """Every window a hop apart."""
     w = Windowing()
     starts, spans = at_hops(held.seen, w.hop)
-    logits, movement = [], []
+    said = torch.empty(len(starts), len(LABELS))
+    state = torch.zeros(len(held.seen.spans), net.state)
+    alone, movement = [], []
     with torch.inference_mode():
+        for rows in in_turns(spans.tolist()):
+            of = spans[rows]
+            said[rows], state[of] = net.step(held.seen.windows(starts[rows]), state[of])
         for i in range(0, len(starts), 256):
             part = starts[i : i + 256]
-            logits.append(net(held.seen.windows(part)))
+            alone.append(net(held.seen.windows(part)).argmax(dim=1))
             movement.append(held.body.windows(part).square().mean(dim=1).sum(dim=1).sqrt())
-    said = torch.cat(logits)
     probabilities = torch.softmax(said / TEMPERATURE, dim=1).numpy()
     steady = smoothed(spans, LABELS, probabilities, torch.cat(movement).numpy(), w.hop / w.rate_hz)
-    return Results(held.seen.spans[spans, 2], held.seen.spans[spans, 4], said, steady)
+    truth, kind = held.seen.spans[spans][:, [2, 4]].T
+    return Results(truth, kind, said, torch.cat(alone).numpy(), steady)
 
 
 def leave_people_out(pools: Pools, folds: int, seed: int, steps: int, progress: Progress) -> Results:
@@ -178,10 +200,7 @@ def leave_people_out(pools: Pools, folds: int, seed: int, steps: int, progress: 
         left_out = np.concatenate([people[people // PERSON == k][fold::folds] for k in range(len(SETS))])
         net = train(pool.of(np.setdiff1d(people, left_out)), seed, steps, progress, f"fold {fold}")
         parts.append(test(net, pools.at(np.isin(pool.spans[:, 3], left_out))))
-    truth, kind, steady = (
-        np.concatenate([getattr(p, name) for p in parts]) for name in ("truth", "kind", "steady")
-    )
-    return Results(truth, kind, torch.cat([p.logits for p in parts]), steady)
+    return Results.of(parts)
 
 
 def leave_set_out(pools: Pools, left_out: int, seed: int, steps: int, progress: Progress) -> Results:
@@ -207,7 +226,8 @@ def report(results: Results, what: str, command: str, console: Console) -> list[
         of, where = results.kind == k, f"{SETS[k]}, {what}"
         matrix = Confusion.of(LABELS, results.truth[of], said[of])
         show(where, matrix, console)
-        steady = float((results.steady[of] == results.truth[of]).mean())
+        alone, steady = (float((r[of] == results.truth[of]).mean()) for r in (results.alone, results.steady))
+        console.print(f"every window by itself, nothing known from before: {100 * alone:.2f} %")
         console.print(f"steady labels, every stretch a recording of its own: {100 * steady:.1f} %")
         error = calibration_error(confidence[of], said[of] == results.truth[of])
         figures.append(Figure("accuracy", round(matrix.accuracy, 4), where, command, matrix.n))

@@ -10,6 +10,7 @@ from torch.nn import functional as F
 from hard.nets.hip import hip
 from hard.nets.level import SWAY, SWAY_SIGNALS, length, split, still_frame, sway, turning
 from hard.nets.lstm import asinh
+from hard.nets.rest import FADE, remember
 
 MOVING: Final = 4  # labels: the gaits come first
 STILL: Final = 3
@@ -19,13 +20,14 @@ COMPAND_SCALE: Final = 0.02  # g
 GYRO_GAIN: Final = 0.5  # log standard deviation
 GYRO_DROPPED: Final = 0.5  # of the windows
 LSTM_DROPPED: Final = 0.5
-SWAY_NOISE: Final = 0.1  # standard deviations
+SWAY_NOISE: Final = 0.05  # standard deviations
 SWAY_DROPPED: Final = 0.25  # of the windows, for each of SWAY_SIGNALS
 SIZE: Final = 0.25  # g rms, of what moves along the vertical and level
 STRONG: Final = 1.0  # g rms: what is above tells running; nearly all other gaits are below
 SIZE_FLOOR: Final = 0.03  # g rms: below it, a body at rest is not blown up to a gait
 ARM_RIDGE: Final = 96.0  # 1/s⁴, (9.8 / s²)²: a waist turns less than this, a thigh more
 CLAMP: Final = 4.0  # standard deviations
+MOVED_G: Final = 0.2  # rms: 99.6 % of the training people's windows at rest are below, 99.9 % of gaits above
 RATE_HZ: Final = 50.0
 
 
@@ -36,7 +38,8 @@ class LstmPocket(nn.Module):
     the size of a vector or its product with another. Convolutions of level vectors use one filter for the
     three axes and keep the length of the result. The gyroscope says how the phone turns within the window,
     which is taken out; what is left of it for the gaits is unreliable in training, because a thigh swings
-    and a hip does not. Two further layers tell the postures from `sway`.
+    and a hip does not. Further layers tell the postures from the mean `sway` since the last movement and the
+    number of windows (see rest.py): 2.56 s show little of how a body sways.
 
     How strongly a gait shakes the phone says more of the person and the place than of the gait (rms along
     the vertical of walking: 0.24 g in HAPT, 0.60 g in MotionSense; downstairs 0.40 g and 0.50 g), so the
@@ -68,7 +71,7 @@ class LstmPocket(nn.Module):
         self.rate_hz, self.compand_scale, self.clamp = RATE_HZ, COMPAND_SCALE, CLAMP
         self.gyro_gain, self.gyro_dropped, self.lstm_dropped = GYRO_GAIN, GYRO_DROPPED, LSTM_DROPPED
         self.sway_noise, self.sway_dropped, self.moving = SWAY_NOISE, SWAY_DROPPED, MOVING
-        self.arm_ridge = ARM_RIDGE
+        self.arm_ridge, self.moved_g, self.fade, self.state = ARM_RIDGE, MOVED_G, FADE, SWAY + 1
         self.size, self.size_floor, self.strong = SIZE, SIZE_FLOOR, STRONG
         level = width // 4  # filters of level vectors, for acceleration and for the gyroscope
         for name, n in (("", SCALARS), ("size_", SIZES), ("sway_", SWAY)):
@@ -84,17 +87,22 @@ class LstmPocket(nn.Module):
         self.dropout = nn.Dropout(dropout)
         self.head = nn.Linear(2 * width + 2 * hidden + SIZES, MOVING + 1)
         self.posture = nn.Sequential(
-            *(nn.Linear(SWAY, 64), nn.ReLU(), nn.Dropout(dropout)),
+            *(nn.Linear(SWAY + 1, 64), nn.ReLU(), nn.Dropout(dropout)),
             *(nn.Linear(64, 64), nn.ReLU(), nn.Dropout(dropout), nn.Linear(64, STILL)),
         )
 
     def forward(self, x: Tensor) -> Tensor:
+        """Of windows of which nothing before is known."""
+        return self.step(x, x.new_zeros(x.shape[0], self.state))[0]
+
+    def step(self, x: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits (N, 7), and the state (N, state) for each device's next window; zeros at first."""
         turns = turning(x, self.rate_hz)
         acc, gyro, up = still_frame(x, turns)
         gait = self.gaits(hip(x, acc, turns, self.rate_hz, self.arm_ridge), gyro, up)
-        gone = x[:, :, :3].abs().amax(dim=2).amax(dim=1) == 0  # (N,) no gyroscope
-        still = F.log_softmax(self.postures(sway(x, acc, gyro, up), gone), dim=1)
-        return torch.cat([gait[:, : self.moving], gait[:, self.moving :] + still], dim=1)
+        seen, after = self.remember(x, sway(x, acc, gyro, up), state)
+        still = F.log_softmax(self.postures(seen), dim=1)
+        return torch.cat([gait[:, : self.moving], gait[:, self.moving :] + still], dim=1), after
 
     def hip_frame(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The still_frame of windows (N, T, 6) with the hip's acceleration: what the gaits are told by."""
@@ -119,19 +127,31 @@ class LstmPocket(nn.Module):
         out: Tensor = self.head(self.dropout(torch.cat([y.mean(dim=1), y.amax(dim=1), h, s], dim=1)))
         return out
 
-    def postures(self, numbers: Tensor, gone: Tensor) -> Tensor:
-        """Logits of the postures, (N, STILL), from `sway`; gone: (N,) windows without a gyroscope.
+    def remember(self, x: Tensor, numbers: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+        """What has been seen of bodies at rest, (N, state), and what of it the next windows are told.
+
+        x: windows (N, T, 6); numbers: their `sway`. Movement is what the phone's own axes feel, tilting
+        included: all but one of the 210 changes of posture of HAPT's training people are.
+        """
+        z = ((numbers - self.sway_mean) / self.sway_std).clamp(-self.clamp, self.clamp)
+        gone = x[:, :, :3].abs().amax(dim=2).amax(dim=1) == 0  # (N,) no gyroscope
+        z = torch.where(gone[:, None] & (self.signals > 0), torch.zeros_like(z), z)
+        acc = x[:, :, 3:]
+        moves = (acc - acc.mean(dim=1, keepdim=True)).square().sum(dim=2).mean(dim=1).sqrt()  # (N,) g rms
+        return remember(z, moves >= self.moved_g, state, self.fade)
+
+    def postures(self, seen: Tensor) -> Tensor:
+        """Logits of the postures, (N, STILL), from what has been seen (N, state): surer with every window.
 
         In training a quarter of the windows lacks acceleration, the gyroscope, or what ties them: postures of
         MotionSense without training on it 78 -> 84 %, of people left out of it 96.3 -> 96.6 %.
         """
-        z = ((numbers - self.sway_mean) / self.sway_std).clamp(-self.clamp, self.clamp)
-        z = torch.where(gone[:, None] & (self.signals > 0), torch.zeros_like(z), z)
+        z, windows = seen[:, :-1], seen[:, -1:]
         if self.training:
             z = z + self.sway_noise * torch.randn_like(z)
             kept = (torch.rand(len(z), 3) >= self.sway_dropped).to(z.dtype)
             z = z * kept[:, self.signals]
-        out: Tensor = self.posture(z)
+        out: Tensor = self.posture(torch.cat([z, torch.log(windows)], dim=1)) * windows.sqrt()
         return out
 
     def describe(self, acc: Tensor, gyro: Tensor, up: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -185,9 +205,12 @@ class LstmPocket(nn.Module):
         self.size_mean.copy_(size.mean(dim=0))
         self.size_std.copy_(size.std(dim=0).clamp(min=0.1))  # no one runs in HAPT
 
-    def fit_sway(self, x: Tensor) -> Tensor:
-        """Set those of the postures from windows (N, T, 6) of people at rest; returns their sway."""
-        numbers = sway(x, *still_frame(x, turning(x, self.rate_hz)))
+    def fit_sway(self, x: Tensor) -> None:
+        """Set those of the postures from windows (N, T, 6) of people at rest."""
+        numbers = self.sway(x)
         self.sway_mean.copy_(numbers.mean(dim=0))
         self.sway_std.copy_(numbers.std(dim=0))
-        return numbers
+
+    def sway(self, x: Tensor) -> Tensor:
+        """Of windows (N, T, 6), (N, SWAY)."""
+        return sway(x, *still_frame(x, turning(x, self.rate_hz)))

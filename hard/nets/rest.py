@@ -14,6 +14,25 @@ FADE: Final = 0.9  # of what is remembered, per window: 12 s; between 0.8 and 1 
 WANDER: Final = 0.01  # standard deviations of tilt, so that no wander has a logarithm
 
 
+def remember(numbers: Tensor, moved: Tensor, state: Tensor, fade: float) -> tuple[Tensor, Tensor]:
+    """What has been seen of bodies at rest, this window included, and what of it the next one is told.
+
+    numbers: (N, n) of windows; moved: (N,) whether there was movement. Both (N, n + k + 1): the mean of the
+    numbers, the summed squares by which the first k of them were off theirs, and the number of windows; older
+    ones fade (West 1979, Comm. ACM 22, 532). A window with movement knows of none before it, and says nothing
+    to the next.
+    """
+    n = numbers.shape[1]
+    moved = moved[:, None]
+    known = torch.where(moved, torch.zeros_like(state), fade * state)
+    before = known[:, -1:]  # windows
+    mean = torch.where(before > 0, state[:, :n], numbers)
+    off = numbers - mean
+    squares = known[:, n:-1] + off[:, : state.shape[1] - n - 1].square() * before / (before + 1.0)
+    seen = torch.cat([mean + off / (before + 1.0), squares, before + 1.0], dim=1)
+    return seen, torch.where(moved, torch.zeros_like(seen), seen)
+
+
 class RestRule(nn.Module):
     """Sway (N, sways) of windows at rest, in the order of time -> log odds (N, 1) of standing.
 
@@ -40,18 +59,11 @@ class RestRule(nn.Module):
         """What has been seen of a body at rest, this window included, and what of it the next one is told.
 
         x: (N, T, channels), body acceleration [g] first. Both (N, state): the mean sway, the summed squares
-        by which the tilts were off theirs, and the number of windows; older ones fade (West 1979, Comm. ACM
-        22, 532). A window with movement knows of none before it, and says nothing to the next.
+        by which the tilts were off theirs, and the number of windows.
         """
         z = ((sway - self.mean) / self.std).clamp(-self.clamp, self.clamp)
-        moved = x[:, :, :3].square().sum(dim=2).mean(dim=1, keepdim=True).sqrt() >= self.moved_g
-        known = torch.where(moved, torch.zeros_like(state), self.fade * state)
-        before = known[:, -1:]  # windows
-        mean = torch.where(before > 0, state[:, : self.sways], z)
-        off = z - mean
-        squares = known[:, self.sways : -1] + off[:, :3].square() * before / (before + 1.0)
-        seen = torch.cat([mean + off / (before + 1.0), squares, before + 1.0], dim=1)
-        return seen, torch.where(moved, torch.zeros_like(seen), seen)
+        moved = x[:, :, :3].square().sum(dim=2).mean(dim=1).sqrt() >= self.moved_g
+        return remember(z, moved, state, self.fade)
 
     def numbers(self, seen: Tensor) -> Tensor:
         """(N, state) -> (N, sways + TILTS): mean sway, and the log of how far the tilts have wandered."""
