@@ -19,9 +19,11 @@ from hard.synthetic import SyntheticPhone
 @pytest.fixture
 def walk(tmp_path: Path) -> Path:
     """A plain CSV of 20 s of a synthetic phone, in its own irregular time."""
-    t, samples = SyntheticPhone(0, dwell_s=7.0).read(0, 1000)
-    path = tmp_path / "walk.csv"
-    np.savetxt(path, np.column_stack([t, samples]), "%.9g", ",", header="t,ax,ay,az,gx,gy,gz", comments="")
+    return csv(tmp_path / "walk.csv", *SyntheticPhone(0, dwell_s=7.0).read(0, 1000))
+
+
+def csv(path: Path, t: np.ndarray, samples: np.ndarray, header: str = "t,ax,ay,az,gx,gy,gz") -> Path:
+    np.savetxt(path, np.column_stack([t, samples]), "%.15g", ",", header=header, comments="")
     return path
 
 
@@ -97,6 +99,14 @@ def test_classify_prints_one_line_per_window(hard: Hard, walk: Path) -> None:
     assert lines[0].split()[:2] == ["2.54", "s"]
 
 
+def test_classify_says_why_an_activity_is_unknown(hard: Hard, tmp_path: Path) -> None:
+    _, samples = SyntheticPhone(0).read(0, 200)
+    done = hard.run("classify", str(csv(tmp_path / "slow.csv", np.arange(200) / 10, samples)))
+    assert done.returncode == 0
+    assert done.stdout
+    assert all(line.endswith("  rate 10.0 Hz is below 19 Hz") for line in done.stdout.splitlines())
+
+
 def test_classify_json_is_json_lines_and_nothing_else(hard: Hard, walk: Path) -> None:
     done = hard.run("classify", str(walk), "--json")
     assert done.returncode == 0
@@ -120,18 +130,13 @@ def test_classify_says_what_it_lost(hard: Hard, tmp_path: Path) -> None:
     t, samples = SyntheticPhone(0).read(0, 600)
     samples[200] = np.nan
     t[400:] += 5.0
-    path = tmp_path / "torn.csv"
-    np.savetxt(path, np.column_stack([t, samples]), "%.9g", ",", header="t,ax,ay,az,gx,gy,gz", comments="")
-    done = hard.run("classify", str(path), "--json")
+    done = hard.run("classify", str(csv(tmp_path / "torn.csv", t, samples)), "--json")
     assert done.returncode == 0
     assert done.stderr.strip() == "lost: gap 1, not_finite 1"
 
 
 def test_a_recording_that_is_too_short_is_an_error(hard: Hard, tmp_path: Path) -> None:
-    path = tmp_path / "short.csv"
-    t, samples = SyntheticPhone(0).read(0, 100)
-    np.savetxt(path, np.column_stack([t, samples]), "%.9g", ",", header="t,ax,ay,az,gx,gy,gz", comments="")
-    done = hard.run("classify", str(path))
+    done = hard.run("classify", str(csv(tmp_path / "short.csv", *SyntheticPhone(0).read(0, 100))))
     assert done.returncode == 1
     assert "hold no complete window of 2.56 s" in done.stderr
 

@@ -84,7 +84,8 @@ def classify(
     """Label a recording or a video offline, through the daemon's own pipeline.
 
     A recording of motion (PATH: as for `hard replay`): one line per window: its end, the steady activity and
-    confidence, the window's own activity and probabilities. A video: one line per stretch of one activity.
+    confidence, the window's own activity and probabilities, and why an activity is unknown. A video: one
+    line per stretch of one activity.
     """
     if is_video(path):
         return classify_video(path, model, load(config, {}), as_json, annotate)
@@ -139,4 +140,6 @@ def _say_lost(counters: Counters) -> None:
 
 def _text_line(p: Prediction, steady: Steady) -> str:
     shares = "  ".join(f"{name} {value:.3f}" for name, value in p.probabilities.items())
-    return f"{p.t_end:10.2f} s  {steady.activity:<19} {steady.confidence:.3f}  raw {p.activity:<19} {shares}"
+    line = f"{p.t_end:10.2f} s  {steady.activity:<19} {steady.confidence:.3f}  raw {p.activity:<19} {shares}"
+    why = steady.reason or p.reason  # of `unknown`, steady or raw
+    return f"{line}  {why}" if why else line
