@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import datetime
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +11,10 @@ import pytest
 
 import hard as package
 from conftest import Hard
+from hard.history import History
 from hard.recognizer import Recognizer
 from hard.settings import SmoothingSettings
+from hard.sinks.payload import encode
 from hard.smoothing import Smoother
 from hard.synthetic import SyntheticPhone
 
@@ -107,23 +110,36 @@ def test_classify_says_why_an_activity_is_unknown(hard: Hard, tmp_path: Path) ->
     assert all(line.endswith("  rate 10.0 Hz is below 19 Hz") for line in done.stdout.splitlines())
 
 
-def test_classify_json_is_json_lines_and_nothing_else(hard: Hard, walk: Path) -> None:
+def test_classify_json_is_the_live_payload_and_nothing_else(hard: Hard, walk: Path) -> None:
     done = hard.run("classify", str(walk), "--json")
     assert done.returncode == 0
     table = np.loadtxt(walk, delimiter=",", skiprows=1)
-    expected = Recognizer("lstm-waist").push("x", table[:, 0], table[:, 1:])
+    expected = Recognizer("lstm-waist").push("walk", table[:, 0], table[:, 1:])
     got = [json.loads(line) for line in done.stdout.splitlines()]
-    smoother = Smoother(SmoothingSettings())
-    assert [g["activity"] for g in got] == [smoother.update(p).activity for p in expected]
-    assert [(g["t_end"], g["raw"]["activity"]) for g in got] == [(p.t_end, p.activity) for p in expected]
-    for line in got:
-        assert set(line) - {"reason"} == {"t_end", "activity", "confidence", "probabilities", "raw", "model"}
+    history = History(Smoother(SmoothingSettings()))
+    live = [json.loads(encode(history.label(p, p.end_s, p.end_s, []))) for p in expected]
+    for line, payload in zip(got, live, strict=True):
+        del payload["latency_ms"], payload["since"], payload["window_end"]["utc"]
+        assert line == payload | {"t_end": payload["window_end"]["device_s"]}
         most = max(line["probabilities"], key=line["probabilities"].__getitem__)
         known = {"activity": most, "confidence": line["probabilities"][most]}
         between_two = {"activity": "unknown", "confidence": 0.0}
         assert line["raw"] in (known, between_two)
-        assert ("reason" in line) == (line["activity"] == "unknown")
-        assert sum(line["probabilities"].values()) == pytest.approx(1.0, abs=1e-5)
+        assert (line["reason"] is None) == (line["activity"] != "unknown")
+        assert sum(line["probabilities"].values()) == pytest.approx(1.0, abs=5e-4)
+
+
+def test_classify_tells_utc_where_the_times_are_unix_times(hard: Hard, walk: Path, tmp_path: Path) -> None:
+    table = np.loadtxt(walk, delimiter=",", skiprows=1)
+    dated = hard.run("classify", str(csv(tmp_path / "u.csv", table[:, 0] + 1.8e9, table[:, 1:])), "--json")
+    assert dated.returncode == 0
+    since, begun = None, None
+    for line in map(json.loads, dated.stdout.splitlines()):
+        if line["activity"] != begun:
+            since, begun = line["window_end"]["utc"], line["activity"]
+        assert line["since"] == since
+        at = datetime.fromisoformat(line["window_end"]["utc"]).timestamp()
+        assert at == pytest.approx(line["window_end"]["device_s"], abs=2e-3)
 
 
 def test_classify_says_what_it_lost(hard: Hard, tmp_path: Path) -> None:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import click
+import msgspec
 
 from hard.cli.options import (
     acc_unit_option,
@@ -15,7 +16,6 @@ from hard.cli.options import (
     broker_url,
     config_option,
     gyro_unit_option,
-    json_line,
     load,
 )
 from hard.cli.video import classify_video, is_video
@@ -23,9 +23,10 @@ from hard.config import state_dir
 from hard.types import HardError
 
 if TYPE_CHECKING:
-    from hard.smoothing import Steady
     from hard.stats import Counters
-    from hard.types import Prediction
+    from hard.types import Label
+
+UNIX_S: Final = (1e9, 4e9)  # of the years 2001 to 2096; a phone that counts from its start runs for days
 
 
 @click.command()
@@ -96,6 +97,7 @@ def classify(
 
     counters = Counters()
     recording = read_recording(path, acc_unit, gyro_unit, counters)
+    from hard.history import History
     from hard.model import load_model
     from hard.profiles import Profiles
     from hard.recognizer import Recognizer
@@ -111,13 +113,15 @@ def classify(
     recognizer = Recognizer(
         model or i.model, acc_model=model or i.acc_model, elsewhere_model=elsewhere, counters=counters
     )
-    smoother = Smoother(settings.smoothing)
+    history = History(Smoother(settings.smoothing))
     if device is not None:
         Profiles(state_dir(settings)).refresh(recognizer.wear)
     predictions = recognizer.push(device or recording.name, recording.t, recording.samples)
     try:
         for p in predictions:
-            print((json_line if as_json else _text_line)(p, smoother.update(p)))
+            dated = UNIX_S[0] <= p.t_end < UNIX_S[1]
+            label = history.label(p, p.t_end if dated else 0.0, p.end_s, [])
+            print(_json_line(label, dated) if as_json else _text_line(label))
         sys.stdout.flush()
     except BrokenPipeError:  # `hard classify ... | head`; what Python flushes at its end goes nowhere
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -138,8 +142,20 @@ def _say_lost(counters: Counters) -> None:
         print("lost: " + ", ".join(f"{name} {n}" for name, n in lost.items()), file=sys.stderr)
 
 
-def _text_line(p: Prediction, steady: Steady) -> str:
+def _json_line(label: Label, dated: bool) -> str:
+    """The live payload, with `t_end`; without latency, and without UTC unless the times are `dated`."""
+    from hard.sinks.payload import encode
+
+    line = msgspec.json.decode(encode(label))
+    del line["latency_ms"]
+    if not dated:
+        del line["since"], line["window_end"]["utc"]
+    return msgspec.json.encode({"t_end": line["window_end"]["device_s"], **line}).decode()
+
+
+def _text_line(label: Label) -> str:
+    p = label.prediction
     shares = "  ".join(f"{name} {value:.3f}" for name, value in p.probabilities.items())
-    line = f"{p.t_end:10.2f} s  {steady.activity:<19} {steady.confidence:.3f}  raw {p.activity:<19} {shares}"
-    why = steady.reason or p.reason  # of `unknown`, steady or raw
+    line = f"{p.t_end:10.2f} s  {label.activity:<19} {label.confidence:.3f}  raw {p.activity:<19} {shares}"
+    why = label.reason or p.reason  # of `unknown`, steady or raw
     return f"{line}  {why}" if why else line
