@@ -12,6 +12,7 @@ import pytest
 import hard as package
 from conftest import Hard
 from hard.history import History
+from hard.profiles import Calibration, calibrations
 from hard.recognizer import Recognizer
 from hard.settings import SmoothingSettings
 from hard.sinks.payload import encode
@@ -140,6 +141,19 @@ def test_classify_tells_utc_where_the_times_are_unix_times(hard: Hard, walk: Pat
         assert line["since"] == since
         at = datetime.fromisoformat(line["window_end"]["utc"]).timestamp()
         assert at == pytest.approx(line["window_end"]["device_s"], abs=2e-3)
+
+
+@pytest.mark.parametrize("device", ["nobdy", "a/b"])
+def test_a_device_of_which_nothing_is_kept_is_refused(
+    hard: Hard, walk: Path, tmp_path: Path, device: str
+) -> None:
+    done = hard.run("classify", str(walk), "--as", device)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert f"--as {device}: it has neither a calibration nor a personal head; nor has any" in done.stderr
+    turn = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0))
+    calibrations(tmp_path / "state").put(Calibration("nobody", "2026-11-20T05:00:00Z", turn, 0.9))
+    assert "head; there is: nobody" in hard.run("classify", str(walk), "--as", device).stderr
+    assert hard.run("classify", str(walk), "--as", "nobody").returncode == 0
 
 
 def test_classify_says_what_it_lost(hard: Hard, tmp_path: Path) -> None:

@@ -23,8 +23,10 @@ from hard.config import state_dir
 from hard.types import HardError
 
 if TYPE_CHECKING:
+    from hard.profiles import Head
+    from hard.recognizer import Recognizer
     from hard.stats import Counters
-    from hard.types import Label
+    from hard.types import F64, Label
 
 UNIX_S: Final = (1e9, 4e9)  # of the years 2001 to 2096; a phone that counts from its start runs for days
 
@@ -99,7 +101,6 @@ def classify(
     recording = read_recording(path, acc_unit, gyro_unit, counters)
     from hard.history import History
     from hard.model import load_model
-    from hard.profiles import Profiles
     from hard.recognizer import Recognizer
     from hard.smoothing import Smoother
 
@@ -115,7 +116,7 @@ def classify(
     )
     history = History(Smoother(settings.smoothing))
     if device is not None:
-        Profiles(state_dir(settings)).refresh(recognizer.wear)
+        _wear(recognizer, device, state_dir(settings))
     predictions = recognizer.push(device or recording.name, recording.t, recording.samples)
     try:
         for p in predictions:
@@ -134,6 +135,22 @@ def classify(
             f"{w.window / w.rate_hz:.2f} s"
         )
     return 0
+
+
+def _wear(recognizer: Recognizer, device: str, state: Path) -> None:
+    """What is kept of the devices counts; HardError where nothing is kept of this one."""
+    from hard.profiles import Profiles
+
+    known: list[str] = []
+
+    def take(name: str, rotation: F64 | None, head: Head | None) -> None:
+        known.append(name)
+        recognizer.wear(name, rotation, head)
+
+    Profiles(state).refresh(take)
+    if device not in known:
+        there = f"there is: {', '.join(known)}" if known else f"nor has any device in {state}"
+        raise HardError(f"--as {device}: it has neither a calibration nor a personal head; {there}")
 
 
 def _say_lost(counters: Counters) -> None:
