@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from datetime import datetime
 from pathlib import Path
 
@@ -165,10 +166,36 @@ def test_classify_says_what_it_lost(hard: Hard, tmp_path: Path) -> None:
     assert done.stderr.strip() == "lost: gap 1, not_finite 1"
 
 
-def test_a_recording_that_is_too_short_is_an_error(hard: Hard, tmp_path: Path) -> None:
-    done = hard.run("classify", str(csv(tmp_path / "short.csv", *SyntheticPhone(0).read(0, 100))))
-    assert done.returncode == 1
-    assert "hold no complete window of 2.56 s" in done.stderr
+T, SAMPLES = SyntheticPhone(0).read(0, 1000)
+FAST = np.tile(SAMPLES, (4, 1))
+MIXED = np.random.default_rng(0).permutation(1000)
+
+
+@pytest.mark.parametrize(
+    ("t", "samples", "header", "error"),
+    [
+        (T[:100], SAMPLES[:100], "t", r"1\.98 s of samples hold no complete window of 2\.56 s"),
+        (T[MIXED], SAMPLES[MIXED], "t", r"times go back at \d{3} of 1000 rows; sort them by time"),
+        (np.arange(4000) / 800, FAST, "t", "800 samples a second, expected 20 to 400: keep"),
+        (np.full(1000, 5.0), SAMPLES, "t (s)", "all 1000 samples have the same time"),
+        (T, SAMPLES, "t [ns]", r"5e\+10 samples a second, .*, or mend the unit of time"),
+        (np.arange(1000) / 3, SAMPLES, "t", r"no 2\.56 s without a gap .*0\.2 s; 3 samples a second"),
+    ],
+    ids=["too short", "shuffled", "too fast", "all alike", "another unit", "too slow"],
+)
+def test_a_recording_without_a_window_is_told_why(
+    hard: Hard, tmp_path: Path, t: np.ndarray, samples: np.ndarray, header: str, error: str
+) -> None:
+    done = hard.run("classify", str(csv(tmp_path / "a.csv", t, samples, f"{header},ax,ay,az,gx,gy,gz")))
+    assert (done.returncode, done.stdout) == (1, "")
+    assert re.search(r"^hard: .*/a\.csv: " + error, done.stderr, re.M)
+
+
+def test_classify_takes_gaps_and_rates_as_the_settings_say(hard: Hard, tmp_path: Path) -> None:
+    path = csv(tmp_path / "slow.csv", np.arange(200) / 4, SAMPLES[:200])
+    settings = {"HARD__IMU__MAX_GAP_S": "0.3"}
+    assert "is below 19 Hz" in hard.run("classify", str(path), **settings).stdout
+    assert "is below 5 Hz" in hard.run("classify", str(path), HARD__IMU__MIN_RATE_HZ="5", **settings).stdout
 
 
 def test_models_shows_cards_and_figures(hard: Hard) -> None:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from hard.profiles import Head
     from hard.recognizer import Recognizer
     from hard.stats import Counters
-    from hard.types import F64, Label
+    from hard.types import F64, Label, Windowing
 
 UNIX_S: Final = (1e9, 4e9)  # of the years 2001 to 2096; a phone that counts from its start runs for days
 
@@ -100,6 +100,7 @@ def classify(
     counters = Counters()
     recording = read_recording(path, acc_unit, gyro_unit, counters)
     from hard.history import History
+    from hard.imu import Limits
     from hard.model import load_model
     from hard.recognizer import Recognizer
     from hard.smoothing import Smoother
@@ -112,8 +113,9 @@ def classify(
             f"{path}: without a gyroscope, which {model} needs; leave out --model, or take {i.acc_model}"
         )
     recognizer = Recognizer(
-        model or i.model, acc_model=model or i.acc_model, elsewhere_model=elsewhere, counters=counters
-    )
+        model or i.model, acc_model=model or i.acc_model, elsewhere_model=elsewhere,
+        limits=Limits(max_gap_s=i.max_gap_s), min_rate_hz=i.min_rate_hz, counters=counters,
+    )  # fmt: skip
     history = History(Smoother(settings.smoothing))
     if device is not None:
         _wear(recognizer, device, state_dir(settings))
@@ -129,11 +131,8 @@ def classify(
         return 0
     _say_lost(counters)
     if not predictions:
-        w = recognizer.model.card.windowing
-        raise HardError(
-            f"{path}: {recording.t[-1] - recording.t[0]:.2f} s of samples hold no complete window of "
-            f"{w.window / w.rate_hz:.2f} s"
-        )
+        why = _why_no_window(recording.t, recognizer.model.card.windowing, i.max_gap_s, counters)
+        raise HardError(f"{path}: {why}")
     return 0
 
 
@@ -151,6 +150,31 @@ def _wear(recognizer: Recognizer, device: str, state: Path) -> None:
     if device not in known:
         there = f"there is: {', '.join(known)}" if known else f"nor has any device in {state}"
         raise HardError(f"--as {device}: it has neither a calibration nor a personal head; {there}")
+
+
+def _why_no_window(t: F64, windowing: Windowing, max_gap_s: float, counters: Counters) -> str:
+    """What is wrong with times (n,) of which no window could be made."""
+    from hard.codecs.units import MAX_HZ, MIN_HZ
+    from hard.stats import Drop
+    from hard.stream import MAX_SAMPLES
+
+    span_s = float(t.max() - t.min())
+    if len(t) > 1 and not span_s:
+        return f"all {len(t)} samples have the same time; export a time that goes on"
+    back = int((t[1:] < t[:-1]).sum())
+    if back:
+        return f"times go back at {back} of {len(t)} rows; sort them by time"
+    rate_hz = (len(t) - 1) / span_s if span_s else 0.0
+    usual = f"expected {MIN_HZ:g} to {MAX_HZ:g}"
+    if counters[Drop.RATE_TOO_HIGH] or rate_hz * windowing.hop / windowing.rate_hz > MAX_SAMPLES:
+        return f"{rate_hz:.4g} samples a second, {usual}: keep fewer rows, or mend the unit of time"
+    window_s = windowing.window / windowing.rate_hz
+    if counters[Drop.GAP] and span_s >= window_s:
+        return (
+            f"no {window_s:.2f} s without a gap of more than imu.max_gap_s, {max_gap_s:g} s; {rate_hz:.3g} "
+            f"samples a second, {usual}"
+        )
+    return f"{span_s:.2f} s of samples hold no complete window of {window_s:.2f} s"
 
 
 def _say_lost(counters: Counters) -> None:
