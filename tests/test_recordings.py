@@ -72,7 +72,13 @@ def test_plain_csv_in_its_units(tmp_path: Path) -> None:
     ("name", "text", "error"),
     [
         ("a.csv", "", r"\(an empty file\).*expected t,ax,ay,az,gx,gy,gz"),
-        ("a.csv", "t,ax,ay\n1,2,3\n", "header 't,ax,ay'; expected t,ax,ay,az,gx,gy,gz"),
+        ("a.csv", "t,a,b\n1,2,3\n", "header 't,a,b'; expected t,ax,ay,az,gx,gy,gz"),
+        ("a.csv", "t,ax,ay\n1,2,3\n", "total acceleration in 'ax', 'ay' lacks an axis of x, y and z"),
+        ("a.csv", "t,ax,ay,az,gx,gy,gzz\n", "angular velocity in 'gx', 'gy' lacks an axis"),
+        ("a.csv", "t,ax,ay,az,gy,gz\n", "angular velocity in 'gy', 'gz' lacks an axis"),
+        ("a.csv", "t,ax,ay,az,ax,gy,gz\n", "angular velocity in 'gy', 'gz' lacks an axis"),
+        ("a.csv", "time (d),ax,ay,az\n0,0,0,9.8\n", r"'time \(d\)' is in 'd'; expected one of s, ms, us"),
+        ("a.csv", "t,ax (g),ay (m/s2),az (g)\n0,0,0,1\n", "in 'g and m/s2'; expected m/s2 or g: convert"),
         ("a.csv", "t,x,y,z\n0,0,0,9.8\n", "of which sensor\\? Name the columns ax,ay,az or gx,gy,gz"),
         ("a.csv", "ax,ay,az\n0,0,9.8\n", "header 'ax,ay,az' has no time; name its column t"),
         ("a.csv", "time,ax,ay,az\n2018-10-03 17:23,0,0,9.8\n", "times in column 'time' are no numbers"),
@@ -136,6 +142,7 @@ def test_units_of_a_format_that_fixes_them_are_refused(tmp_path: Path) -> None:
         ({"1/a.csv": ACC, "2/a.csv": ACC}, r"holds a\.csv more than once; give one recording"),
         ({"[Content_Types].xml": "", "a.csv": ACC}, "an Excel workbook; export CSV instead"),
         ({"a.csv": ACC + "0.02,0,0,z\n"}, r"a\.csv: 'z' in line 3, column 'az'"),
+        ({"a.csv": ACC, "g.csv": "t,gx,gy\n0,0,0\n"}, r"g\.csv: .* in 'gx', 'gy' lacks an axis"),
         ({"Accelerometer.csv": LOGGED}, "accelerometer of Sensor Logger, but no .*switch on Gravity"),
         (
             {"Gravity.csv": LOGGED, "Metadata.csv": "platform\nsymbian\n"},
