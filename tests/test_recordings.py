@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import codecs
 import gzip
+import os
 import re
 import zipfile
 from pathlib import Path
-from threading import Event
+from threading import Event, Thread
 
 import numpy as np
 import pytest
@@ -82,6 +84,7 @@ def test_plain_csv_in_its_units(tmp_path: Path) -> None:
         ("a.csv", "t,x,y,z\n0,0,0,9.8\n", "of which sensor\\? Name the columns ax,ay,az or gx,gy,gz"),
         ("a.csv", "ax,ay,az\n0,0,9.8\n", "header 'ax,ay,az' has no time; name its column t"),
         ("a.csv", "time,ax,ay,az\n2018-10-03 17:23,0,0,9.8\n", "times in column 'time' are no numbers"),
+        ("a.csv", "t,ax,ay,az\n\ns,m/s2,m/s2,m/s2\n0,0,0,9\n", r"no numbers \(line 3\); .* a line of units"),
         ("a.csv", "t,ax,ay,az\n0,0,0,9.8\n9e11,0,0,9.8\n", r"9e\+11 apart.*say the unit in the header"),
         ("a.csv", "t,ax,ay,az\n" + "5,0,0,9.8\n" * 9 + "6,0,0,9.8\n", "2 different times in 10 rows"),
         ("a.csv", "t,ax,ay,az\n0,00,0,0,9,8\n", "6 values in line 2 for 4 columns; with decimal commas"),
@@ -119,8 +122,9 @@ def test_a_missing_file_gets_the_nearest(tmp_path: Path) -> None:
         read_recording(tmp_path / "wlak.csv")
 
 
-def test_a_binary_file_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "a.csv").write_bytes(b"\xff\xfe\x00\x01")
+@pytest.mark.parametrize("raw", [b"\x7fELF\x00\x01", b"\xff\xfe\x00\x00a", b"\xff\xfea\x00b"])
+def test_a_binary_file_is_refused(tmp_path: Path, raw: bytes) -> None:
+    (tmp_path / "a.csv").write_bytes(raw)
     with pytest.raises(HardError, match="not a text file"):
         read_recording(tmp_path / "a.csv")
 
@@ -200,6 +204,31 @@ def test_a_header_that_is_not_utf8_notes_before_it_and_numbers_without_a_point(t
     (tmp_path / "a.csv").write_bytes(text.encode("latin-1"))
     recording = read_recording(tmp_path / "a.csv")
     np.testing.assert_allclose(recording.samples, [[1, 2, 9, np.pi, 0, 0]], rtol=1e-6)
+
+
+@pytest.mark.parametrize("mark", [codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE])
+def test_unicode_text_of_excel_is_read_alone_and_in_a_folder(tmp_path: Path, mark: bytes) -> None:
+    rows = (f"{i / 50}\t1\t2\t9\r\n".replace(".", ",") for i in range(5000))  # more than tells what it is
+    text = "t\tax (m/s²)\tay (m/s²)\taz (m/s²)\r\n" + "".join(rows)
+    raw = mark + text.encode("utf-16-le" if mark == codecs.BOM_UTF16_LE else "utf-16-be")
+    (tmp_path / "a.csv").write_bytes(raw)
+    for path in (tmp_path / "a.csv", tmp_path):
+        recording = read_recording(path)
+        assert len(recording.t) == 5000
+        np.testing.assert_allclose(recording.samples[-1], [1, 2, 9])
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_pipe_is_read_to_its_end(tmp_path: Path, packed: bool) -> None:
+    rows = (f"{i / 50},0,0,9.8\n" for i in range(20_000))  # more than a pipe holds
+    raw = ("t,ax,ay,az\n" + "".join(rows)).encode()
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    writer = Thread(target=pipe.write_bytes, args=(gzip.compress(raw) if packed else raw,))
+    writer.start()
+    recording = read_recording(pipe)
+    writer.join()
+    assert (recording.name, len(recording.t)) == ("pipe", 20_000)
 
 
 @pytest.mark.parametrize("gyro", [True, False])

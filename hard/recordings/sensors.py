@@ -152,7 +152,7 @@ def _require_gravity(where: str, acc: Series) -> None:
 
 def _time_column(table: Table, header: Header) -> tuple[int, str | None]:
     """The time's column, and its unit where the header says it."""
-    first = table.first_row()
+    line, first = table.first()
     for column, unit in header.times:
         try:
             float(first[column])
@@ -167,8 +167,8 @@ def _time_column(table: Table, header: Header) -> tuple[int, str | None]:
     if first and header.times:
         column = header.times[0][0]
         raise HardError(
-            f"{table.where}: the times in column {table.names[column]!r} are no numbers; export seconds, "
-            "milliseconds or nanoseconds"
+            f"{table.where}: the times in column {table.names[column]!r} are no numbers (line {line}); "
+            "export seconds, milliseconds or nanoseconds, without a line of units"
         )
     if not first:
         raise HardError(f"{table.where}: no samples")
