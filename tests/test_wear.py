@@ -132,7 +132,9 @@ def test_a_turned_phone_is_calibrated_live_and_labelled_rightly(
     assert "alice: calibrated 20" in hard.run("calibrate", "--list").stdout
     assert "no longer calibrated" in hard.run("calibrate", "alice", "--clear").stdout
     daemon.until("alice: now with neither calibration nor head")
-    assert hard.run("calibrate", "--list").stdout == ""
+    listed = hard.run("calibrate", "--list")
+    assert (listed.returncode, listed.stdout) == (0, "")
+    assert "no device is calibrated in " in listed.stderr
 
 
 def test_calibrated_from_a_recording_or_told_why_not(hard: Hard, tmp_path: Path, session: Session) -> None:
@@ -210,6 +212,9 @@ def test_a_person_gets_a_head_and_loses_it_again(
     done = hard.run("personalize", "alice")
     assert done.returncode == 0, done.stderr
     assert "right on parts left out:" in done.stdout
+    made = heads(state).get("alice")
+    assert made is not None
+    assert (made.after > made.before) != ("and surer of it" in done.stdout)
     assert heads(state).path("alice").stat().st_size < 5000
     daemon.until("alice: now with calibration and personal head")
     after = classified(hard, day, "--as", "alice")
