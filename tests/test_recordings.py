@@ -6,6 +6,7 @@ import codecs
 import gzip
 import os
 import re
+import resource
 import zipfile
 from pathlib import Path
 from threading import Event, Thread
@@ -238,6 +239,21 @@ def test_what_record_writes_is_read_again_with_or_without_a_gyroscope(tmp_path: 
     got = read_recording(tmp_path / "a.csv")
     assert got.gyro is gyro
     np.testing.assert_allclose(got.samples, samples, rtol=1e-6)
+
+
+def test_a_disk_that_is_full_gets_no_half_recording(tmp_path: Path) -> None:
+    recording = Recording("a", np.arange(5000) / 50, np.ones((5000, 6), np.float32))
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, before[1]))
+    try:
+        with pytest.raises(HardError, match=r"a\.csv: File too large; set state_dir"):
+            record.write(tmp_path / "a.csv", recording)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "file").touch()
+    with pytest.raises(HardError, match=r"a\.csv: File exists; set state_dir"):
+        record.write(tmp_path / "file" / "a.csv", recording)
 
 
 def test_replay_says_of_a_phone_that_it_has_no_gyroscope() -> None:
