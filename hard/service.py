@@ -63,16 +63,20 @@ def plan(
         folder, at = root / SYSTEM_UNITS, Path("/") / CONFIG
     file = f"{instance or 'hard'}.yaml"
     command = hard_command()
-    text = shipped(template)
-    text = text.replace("/usr/local/bin/hard", " ".join(map(_quoted, command)))
-    text = text.replace("/etc/hard/%i.yaml", "%E/hard/%i.yaml") if user else text
-    text = text.replace("/etc/hard/hard.yaml", "%E/hard/hard.yaml") if user else text
-    if config is not None:
-        text = text.replace("/etc/hard/hard.yaml", str(config)).replace("/etc/hard/%i.yaml", str(config))
+    words = " ".join(map(_quoted, command))
+    text = shipped(template).replace("/usr/local/bin/hard", words)
+    if user:
+        text = text.replace("/etc/hard/%i.yaml", "%E/hard/%i.yaml")
+        text = text.replace("/etc/hard/hard.yaml", "%E/hard/hard.yaml")
+    own = None if config is None else f"ExecStart={words} run --config {_quoted(str(config))}"
+    if own and instance is None:
+        text = re.sub("^ExecStart=.*", lambda _: own, text, flags=re.M)
     files = {folder / template: _for_user(text) if user else text}
     drop_ins = {} if user else _drop_ins(settings, command, config)
     if instance is not None:  # tells that it is installed, whatever else it needs
-        drop_ins["instance.conf"] = f"# hard service install --instance {instance}\n"
+        drop_ins["instance.conf"] = f"# hard service install --instance {instance}\n" + (
+            f"[Service]\nExecStart=\n{own}\n" if own else ""
+        )
     if systemd is not None and systemd >= NOTIFY_RELOAD:
         drop_ins["reload.conf"] = "[Service]\nType=notify-reload\nExecReload=\n"
     for drop_in, content in drop_ins.items():

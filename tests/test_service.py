@@ -120,6 +120,19 @@ def test_an_instance_has_settings_and_state_of_its_own(hard: Hard, tmp_path: Pat
     assert "expected letters, digits" in wrong.stderr
 
 
+@pytest.mark.parametrize("user", [False, True])
+def test_settings_of_their_own_place_are_one_unit_s_alone(user: bool) -> None:
+    settings, config = load_settings(None, {}), Path("/srv/my hard.yaml")
+    (alone, *_) = plan(settings, user=user, config=config).files.values()
+    assert re.findall(r"^ExecStart=.* run --config (.*)$", alone, re.M) == ['"/srv/my hard.yaml"']
+    template, *drop_ins = plan(settings, user=user, instance="a", config=config).files.values()
+    assert template == next(iter(plan(settings, user=user, instance="b").files.values()))
+    assert any(
+        re.search(r'^ExecStart=\nExecStart=.* run --config "/srv/my hard.yaml"$', text, re.M)
+        for text in drop_ins
+    )
+
+
 def test_the_template_goes_with_its_last_instance(hard: Hard, tmp_path: Path) -> None:
     root = tmp_path / "root"
     template = root / "etc/systemd/system/hard@.service"
