@@ -8,7 +8,8 @@ from typing import Final
 
 import numpy as np
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn
+from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn
+from rich.text import Text
 
 from hard.address import BrokerUrl
 from hard.align import Aligner
@@ -121,11 +122,13 @@ class Capture:
         return Recording(self.device, t, samples[good][first, :width])
 
 
+class Seconds(ProgressColumn):
+    """Seconds that have come, of those wanted where that is known."""
+
+    def render(self, task: Task) -> Text:
+        return Text("" if task.total is None else f"{task.completed:.0f} of {task.total:g} s")
+
+
 def progress_bar(console: Console) -> Progress:
     """How much of the seconds wanted has come."""
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.completed:.0f} of {task.total} s"),
-    )
-    return Progress(*columns, console=console)
+    return Progress(TextColumn("{task.description}"), BarColumn(), Seconds(), console=console)

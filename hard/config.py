@@ -12,6 +12,7 @@ from typing import Final, TypeAlias, Union, get_args, get_origin
 import msgspec
 import yaml
 
+from hard.registry import CODECS, SOURCES, names, resolve
 from hard.settings import Settings
 from hard.types import HardError
 
@@ -26,6 +27,7 @@ TEXT: Final[frozenset[Key]] = SECRET | {
     ("broker", "username"), ("broker", "protocol"), ("embedded", "username")
 }  # fmt: skip
 """Taken as it stands: a password may look like a number, and `5` is a name here."""
+_EXPONENT: Final = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+")
 
 
 def load_settings(
@@ -49,10 +51,13 @@ def load_settings(
     for key, (option, value) in (options or {}).items():
         _put(tree, key, value, option)
         origins[key] = option
+    given = _with_exponents(tree)
     try:
-        return msgspec.convert(tree, Settings)
+        settings = msgspec.convert(given, Settings)
     except msgspec.ValidationError as e:
-        raise HardError(_explain(str(e), tree, origins, path)) from None
+        raise HardError(_explain(str(e), given, origins, path)) from None
+    _check_names(settings, origins, path)
+    return settings
 
 
 def state_dir(settings: Settings) -> Path:
@@ -137,6 +142,45 @@ def _put(tree: dict[str, Tree], key: Key, value: Tree, origin: str) -> None:
     tree[key[-1]] = value
 
 
+def _with_exponents(tree: Tree, key: Key = ()) -> Tree:
+    """The same with 1e-1 as a number where one is wanted: YAML takes it for text, for want of a point."""
+    if isinstance(tree, dict):
+        return {name: _with_exponents(value, (*key, name)) for name, value in tree.items()}
+    if isinstance(tree, list):
+        return [_with_exponents(value, (*key, str(i))) for i, value in enumerate(tree)]
+    if isinstance(tree, str) and _EXPONENT.fullmatch(tree) and _is_number(_type_at(key)):
+        number = float(tree)
+        return int(number) if number.is_integer() else number
+    return tree
+
+
+def _is_number(type_: object) -> bool:
+    return type_ in (int, float) or any(_is_number(part) for part in get_args(type_))
+
+
+def _check_names(settings: Settings, origins: Mapping[Key, str], path: Path | None) -> None:
+    """HardError where a source or a codec is none; those that are there are not imported yet."""
+    sources = settings.sources
+    given: list[tuple[Key, str, Mapping[str, str], str]] = [
+        (("sources", "enabled", str(i)), "sources", SOURCES, name) for i, name in enumerate(sources.enabled)
+    ]
+    for i, topic in enumerate(sources.mqtt.topics):
+        given.append((("sources", "mqtt", "topics", str(i), "codec"), "codecs", CODECS, topic.codec))
+    for key, kind, table, name in given:
+        if name in table or name in names(kind, table):
+            continue
+        try:
+            resolve(kind, table, name)
+        except HardError as e:
+            raise HardError(_placed(key, str(e), origins, path)) from None
+
+
+def _placed(key: Key, what: str, origins: Mapping[Key, str], path: Path | None) -> str:
+    """What is wrong with a key, after its place."""
+    place = next((origins[key[:i]] for i in range(len(key), 0, -1) if key[:i] in origins), None)
+    return ": ".join(filter(None, (place or str(path or "settings"), ".".join(key), what)))
+
+
 def _explain(message: str, tree: Tree, origins: Mapping[Key, str], path: Path | None) -> str:
     """msgspec's message with its place in the file, and the nearest key where the key is unknown."""
     what, _, where = message.partition(" - at `$")
@@ -162,8 +206,7 @@ def _explain(message: str, tree: Tree, origins: Mapping[Key, str], path: Path | 
         what = f"expected one of {', '.join(choices)}" if choices else what
         if not isinstance(found, dict | list) and not any(s[: len(key)] == key for s in SECRET):
             what += f" (it is {found!r})"
-    place = next((origins[key[:i]] for i in range(len(key), 0, -1) if key[:i] in origins), None)
-    return ": ".join(filter(None, (place or str(path or "settings"), ".".join(key), what)))
+    return _placed(key, what, origins, path)
 
 
 def _type_at(key: Key) -> object:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from datetime import UTC, datetime
 from pathlib import Path
@@ -59,9 +60,7 @@ def record(
         raise HardError(f"nothing came from {device!r}; nothing was kept")
     keep = recording.t <= recording.t[0] + seconds
     path = folder / f"{label}-{datetime.now(UTC):%Y%m%dT%H%M%SZ}.csv"
-    write(path, Recording(device, recording.t[keep], recording.samples[keep]))
-    if calibration is not None:
-        path.with_suffix(".json").write_bytes(msgspec.json.encode(calibration))
+    write(path, Recording(device, recording.t[keep], recording.samples[keep]), calibration)
     return path
 
 
@@ -87,15 +86,20 @@ def read_calibration(path: Path) -> Calibration | None:
         raise HardError(f"{beside}: {e}; remove it and its recording") from None
 
 
-def write(path: Path, recording: Recording) -> None:
-    """A CSV that `hard replay` and `hard classify` read, in one step."""
-    part = path.with_suffix(".part")
+def write(path: Path, recording: Recording, calibration: Calibration | None = None) -> None:
+    """A CSV that `hard replay` and `hard classify` read, in one step; a calibration is kept beside it."""
+    part, beside = path.with_suffix(".part"), path.with_suffix(".json")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         table = np.column_stack([recording.t, recording.samples])  # (n, 7) or (n, 4)
         width = table.shape[1]
         form = ["%.6f"] + ["%.7g"] * (width - 1)
         np.savetxt(part, table, form, ",", header=",".join(COLUMNS[:width]), comments="")
+        if calibration is not None:
+            beside.write_bytes(msgspec.json.encode(calibration))
         part.replace(path)
     except OSError as e:
+        with contextlib.suppress(OSError):  # the folder may be none
+            part.unlink(missing_ok=True)
+            beside.unlink(missing_ok=True)
         raise HardError(f"{path}: {e.strerror}; set state_dir to a folder that can be written") from None

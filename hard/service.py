@@ -18,6 +18,7 @@ RUNNING: Final = Path("/run/systemd/system")
 SYSTEM_UNITS: Final = "etc/systemd/system"
 CONFIG: Final = "etc/hard"
 INSTANCE: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+TEMPLATE: Final = "hard@.service"
 HOMES: Final = ("/home/", "/root/", "/run/user/")  # what ProtectHome= hides
 TEMPORARY: Final = ("/tmp/", "/var/tmp/")  # what PrivateTmp= hides
 NOTIFY_RELOAD: Final = 253  # the systemd that knows Type=notify-reload
@@ -53,7 +54,7 @@ def plan(
     """The unit for these settings. `root`: where / is, for tests and images; `systemd`: its version."""
     if instance is not None and not INSTANCE.fullmatch(instance):
         raise HardError(f"instance {instance!r}: expected letters, digits, _ . or -")
-    template = "hard.service" if instance is None else "hard@.service"
+    template = "hard.service" if instance is None else TEMPLATE
     name = "hard" if instance is None else f"hard@{instance}"
     if user:
         home = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
@@ -62,14 +63,20 @@ def plan(
         folder, at = root / SYSTEM_UNITS, Path("/") / CONFIG
     file = f"{instance or 'hard'}.yaml"
     command = hard_command()
-    text = shipped(template)
-    text = text.replace("/usr/local/bin/hard", " ".join(map(_quoted, command)))
-    text = text.replace("/etc/hard/%i.yaml", "%E/hard/%i.yaml") if user else text
-    text = text.replace("/etc/hard/hard.yaml", "%E/hard/hard.yaml") if user else text
-    if config is not None:
-        text = text.replace("/etc/hard/hard.yaml", str(config)).replace("/etc/hard/%i.yaml", str(config))
+    words = " ".join(map(_quoted, command))
+    text = shipped(template).replace("/usr/local/bin/hard", words)
+    if user:
+        text = text.replace("/etc/hard/%i.yaml", "%E/hard/%i.yaml")
+        text = text.replace("/etc/hard/hard.yaml", "%E/hard/hard.yaml")
+    own = None if config is None else f"ExecStart={words} run --config {_quoted(str(config))}"
+    if own and instance is None:
+        text = re.sub("^ExecStart=.*", lambda _: own, text, flags=re.M)
     files = {folder / template: _for_user(text) if user else text}
     drop_ins = {} if user else _drop_ins(settings, command, config)
+    if instance is not None:  # tells that it is installed, whatever else it needs
+        drop_ins["instance.conf"] = f"# hard service install --instance {instance}\n" + (
+            f"[Service]\nExecStart=\n{own}\n" if own else ""
+        )
     if systemd is not None and systemd >= NOTIFY_RELOAD:
         drop_ins["reload.conf"] = "[Service]\nType=notify-reload\nExecReload=\n"
     for drop_in, content in drop_ins.items():
@@ -103,7 +110,17 @@ def install(unit: Unit, *, user: bool, root: Path = Path("/")) -> list[str]:
 
 
 def uninstall(unit: Unit, *, user: bool, root: Path = Path("/")) -> list[str]:
-    """Stop and disable it, and remove the files; configuration and state stay."""
+    """Stop and disable it, and remove the files; configuration and state stay.
+
+    The template of instances goes with the last of them.
+    """
+    there = _instances(unit.folder)
+    others = sorted(there - {unit.name})
+    template = unit.folder / TEMPLATE
+    if template in unit.files and unit.name not in there:
+        which = f"; there is: {', '.join(others)}" if others else ""
+        raise HardError(f"{unit.name} is not installed in {unit.folder}{which}")
+    shared = {template} if others else set()
     systemctl = ["systemctl", "--user"] if user else ["systemctl"]
     running = RUNNING.exists() and root == Path("/")
     if running:
@@ -111,7 +128,7 @@ def uninstall(unit: Unit, *, user: bool, root: Path = Path("/")) -> list[str]:
     done: list[str] = []
     try:
         for path in unit.files:
-            if path.exists():
+            if path.exists() and path not in shared:
                 path.unlink()
                 done.append(f"removed {path}")
         shutil.rmtree(unit.folder / f"{unit.name}.service.d", ignore_errors=True)
@@ -121,8 +138,16 @@ def uninstall(unit: Unit, *, user: bool, root: Path = Path("/")) -> list[str]:
         subprocess.run([*systemctl, "daemon-reload"], check=False, capture_output=True)
     if not done:
         raise HardError(f"{unit.name} is not installed in {unit.folder}")
+    if shared & unit.files.keys():
+        done.append(f"left: {template}, for {', '.join(others)}")
     state = "~/.local/state/hard" if user else "/var/lib/private/hard"
     return [*done, f"left: {unit.config.parent} (configuration), {state} (daily totals, the broker's store)"]
+
+
+def _instances(folder: Path) -> set[str]:
+    """The instances that are installed or enabled, such as hard@kitchen."""
+    found = [*folder.glob("hard@?*.service.d"), *folder.glob("*.wants/hard@?*.service")]
+    return {path.name.removesuffix(".d").removesuffix(".service") for path in found}
 
 
 def systemd_version() -> int | None:

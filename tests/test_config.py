@@ -64,6 +64,14 @@ def test_a_section_without_keys_is_its_default(tmp_path: Path) -> None:
     assert load_settings(file) == Settings()
 
 
+def test_a_number_needs_no_point_before_its_exponent(tmp_path: Path) -> None:
+    file = tmp_path / "hard.yaml"
+    file.write_text("imu: {max_gap_s: 1e-1, max_devices: 1e3}\nsources: {serial: {device: 1e3}}\n")
+    got = load_settings(file, {"HARD__HEALTH": "{every_s: 4e+1}", "HARD__HEALTH__PORT": "1E4"})
+    assert (got.imu.max_gap_s, got.imu.max_devices, got.sources.serial.device) == (0.1, 1000, "1e3")
+    assert (got.health.every_s, got.health.port) == (40, 10_000)
+
+
 @pytest.mark.parametrize(
     ("text", "error"),
     [
@@ -91,6 +99,15 @@ def test_a_section_without_keys_is_its_default(tmp_path: Path) -> None:
             r":1: smoothing: restart_s 10 must exceed still_time_constant_s and min_hold_s \(12\)",
         ),
         ("imu: {evict_after_s: 50}\n", r": imu\.evict_after_s 50 must be longer than output\.offline_s 60"),
+        (
+            "sources:\n  mqtt:\n    topics:\n    - filter: x\n      codec: nativ\n",
+            r":5: sources\.mqtt\.topics\.0\.codec: no codec named 'nativ'; did you mean 'native'\?",
+        ),
+        (
+            "sources:\n  enabled:\n  - mqtt\n  - bluetooth\n",
+            r":4: sources\.enabled\.1: no source named 'bluetooth'; there is: mqtt, serial, webcam",
+        ),
+        ("imu: {max_gap_s: 5e0}\n", r":1: imu\.max_gap_s: expected float <= 2\.0 \(it is 5\)"),
         ("output: {stale_s: 90}\n", r":1: output: offline_s 60 must be longer than stale_s 90"),
     ],
 )
@@ -106,6 +123,7 @@ def test_an_error_names_line_key_and_fix(tmp_path: Path, text: str, error: str) 
     [
         ({"HARD__ENGINE__TICK_MS": "abc"}, "^HARD__ENGINE__TICK_MS: engine.tick_ms: expected float"),
         ({"HARD__ENGIN__TICK_MS": "3"}, "^HARD__ENGIN__TICK_MS: engin: unknown key; did you mean 'engine'?"),
+        ({"HARD__SOURCES__ENABLED": "[mqt]"}, "^HARD__SOURCES__ENABLED: .*: no source named 'mqt'; did you"),
         ({"HARD__ENGINE": "3"}, "^HARD__ENGINE: engine: expected object"),
     ],
 )

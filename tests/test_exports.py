@@ -115,7 +115,10 @@ def test_without_a_gyroscope_the_model_for_that_is_taken(
     same(recognizer, got, Recording("a", original.t, original.samples[:, :3]))
 
 
-TIMES = {"t": 1.0, "Time (s)": 1.0, "timestamp": 1e3, "time_us": 1e6, "ts": 1e9, "seconds_elapsed": 1.0}
+TIMES = {
+    "t": 1.0, "Time (s)": 1.0, "timestamp": 1e3, "time_us": 1e6, "ts": 1e9, "seconds_elapsed": 1.0,
+    "elapsed (min)": 1 / 60, "time [h]": 1 / 3600,
+}  # fmt: skip
 ACCS = {
     "a{}": 1.0, "acc{}": 1 / 9.80665, "acc_{}": 1.0, "accel_{}": 1.0, "Acceleration {} (m/s^2)": 1.0,
     "acc.{}": 1.0, "{}_acc [g]": 1 / 9.80665, "Accelerometer {} (m/s²)": 1.0, "totalAcceleration-{}": 1.0,
@@ -143,6 +146,7 @@ def test_any_names_order_delimiter_and_units(
         time: t * TIMES[time],
         "label": np.zeros(len(t), np.int64),
         "mag_x (µT)": np.full(len(t), 40.0),
+        "acc_x_min": np.full(len(t), -40.0),
     }
     if TIMES[time] > 1:
         columns[time] = np.rint(columns[time]).astype(np.int64)

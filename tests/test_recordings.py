@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import codecs
 import gzip
+import os
 import re
+import resource
 import zipfile
 from pathlib import Path
-from threading import Event
+from threading import Event, Thread
 
 import numpy as np
 import pytest
@@ -72,10 +75,17 @@ def test_plain_csv_in_its_units(tmp_path: Path) -> None:
     ("name", "text", "error"),
     [
         ("a.csv", "", r"\(an empty file\).*expected t,ax,ay,az,gx,gy,gz"),
-        ("a.csv", "t,ax,ay\n1,2,3\n", "header 't,ax,ay'; expected t,ax,ay,az,gx,gy,gz"),
+        ("a.csv", "t,a,b\n1,2,3\n", "header 't,a,b'; expected t,ax,ay,az,gx,gy,gz"),
+        ("a.csv", "t,ax,ay\n1,2,3\n", "total acceleration in 'ax', 'ay' lacks an axis of x, y and z"),
+        ("a.csv", "t,ax,ay,az,gx,gy,gzz\n", "angular velocity in 'gx', 'gy' lacks an axis"),
+        ("a.csv", "t,ax,ay,az,gy,gz\n", "angular velocity in 'gy', 'gz' lacks an axis"),
+        ("a.csv", "t,ax,ay,az,ax,gy,gz\n", "angular velocity in 'gy', 'gz' lacks an axis"),
+        ("a.csv", "time (d),ax,ay,az\n0,0,0,9.8\n", r"'time \(d\)' is in 'd'; expected one of s, ms, us"),
+        ("a.csv", "t,ax (g),ay (m/s2),az (g)\n0,0,0,1\n", "in 'g and m/s2'; expected m/s2 or g: convert"),
         ("a.csv", "t,x,y,z\n0,0,0,9.8\n", "of which sensor\\? Name the columns ax,ay,az or gx,gy,gz"),
         ("a.csv", "ax,ay,az\n0,0,9.8\n", "header 'ax,ay,az' has no time; name its column t"),
         ("a.csv", "time,ax,ay,az\n2018-10-03 17:23,0,0,9.8\n", "times in column 'time' are no numbers"),
+        ("a.csv", "t,ax,ay,az\n\ns,m/s2,m/s2,m/s2\n0,0,0,9\n", r"no numbers \(line 3\); .* a line of units"),
         ("a.csv", "t,ax,ay,az\n0,0,0,9.8\n9e11,0,0,9.8\n", r"9e\+11 apart.*say the unit in the header"),
         ("a.csv", "t,ax,ay,az\n" + "5,0,0,9.8\n" * 9 + "6,0,0,9.8\n", "2 different times in 10 rows"),
         ("a.csv", "t,ax,ay,az\n0,00,0,0,9,8\n", "6 values in line 2 for 4 columns; with decimal commas"),
@@ -113,8 +123,9 @@ def test_a_missing_file_gets_the_nearest(tmp_path: Path) -> None:
         read_recording(tmp_path / "wlak.csv")
 
 
-def test_a_binary_file_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "a.csv").write_bytes(b"\xff\xfe\x00\x01")
+@pytest.mark.parametrize("raw", [b"\x7fELF\x00\x01", b"\xff\xfe\x00\x00a", b"\xff\xfea\x00b"])
+def test_a_binary_file_is_refused(tmp_path: Path, raw: bytes) -> None:
+    (tmp_path / "a.csv").write_bytes(raw)
     with pytest.raises(HardError, match="not a text file"):
         read_recording(tmp_path / "a.csv")
 
@@ -136,6 +147,7 @@ def test_units_of_a_format_that_fixes_them_are_refused(tmp_path: Path) -> None:
         ({"1/a.csv": ACC, "2/a.csv": ACC}, r"holds a\.csv more than once; give one recording"),
         ({"[Content_Types].xml": "", "a.csv": ACC}, "an Excel workbook; export CSV instead"),
         ({"a.csv": ACC + "0.02,0,0,z\n"}, r"a\.csv: 'z' in line 3, column 'az'"),
+        ({"a.csv": ACC, "g.csv": "t,gx,gy\n0,0,0\n"}, r"g\.csv: .* in 'gx', 'gy' lacks an axis"),
         ({"Accelerometer.csv": LOGGED}, "accelerometer of Sensor Logger, but no .*switch on Gravity"),
         (
             {"Gravity.csv": LOGGED, "Metadata.csv": "platform\nsymbian\n"},
@@ -195,6 +207,31 @@ def test_a_header_that_is_not_utf8_notes_before_it_and_numbers_without_a_point(t
     np.testing.assert_allclose(recording.samples, [[1, 2, 9, np.pi, 0, 0]], rtol=1e-6)
 
 
+@pytest.mark.parametrize("mark", [codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE])
+def test_unicode_text_of_excel_is_read_alone_and_in_a_folder(tmp_path: Path, mark: bytes) -> None:
+    rows = (f"{i / 50}\t1\t2\t9\r\n".replace(".", ",") for i in range(5000))  # more than tells what it is
+    text = "t\tax (m/s²)\tay (m/s²)\taz (m/s²)\r\n" + "".join(rows)
+    raw = mark + text.encode("utf-16-le" if mark == codecs.BOM_UTF16_LE else "utf-16-be")
+    (tmp_path / "a.csv").write_bytes(raw)
+    for path in (tmp_path / "a.csv", tmp_path):
+        recording = read_recording(path)
+        assert len(recording.t) == 5000
+        np.testing.assert_allclose(recording.samples[-1], [1, 2, 9])
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_pipe_is_read_to_its_end(tmp_path: Path, packed: bool) -> None:
+    rows = (f"{i / 50},0,0,9.8\n" for i in range(20_000))  # more than a pipe holds
+    raw = ("t,ax,ay,az\n" + "".join(rows)).encode()
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    writer = Thread(target=pipe.write_bytes, args=(gzip.compress(raw) if packed else raw,))
+    writer.start()
+    recording = read_recording(pipe)
+    writer.join()
+    assert (recording.name, len(recording.t)) == ("pipe", 20_000)
+
+
 @pytest.mark.parametrize("gyro", [True, False])
 def test_what_record_writes_is_read_again_with_or_without_a_gyroscope(tmp_path: Path, gyro: bool) -> None:
     samples = np.tile(np.array([1, 2, 9.5, 0.1, 0.2, 0.3], np.float32), (5, 1))[:, : 6 if gyro else 3]
@@ -202,6 +239,21 @@ def test_what_record_writes_is_read_again_with_or_without_a_gyroscope(tmp_path: 
     got = read_recording(tmp_path / "a.csv")
     assert got.gyro is gyro
     np.testing.assert_allclose(got.samples, samples, rtol=1e-6)
+
+
+def test_a_disk_that_is_full_gets_no_half_recording(tmp_path: Path) -> None:
+    recording = Recording("a", np.arange(5000) / 50, np.ones((5000, 6), np.float32))
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, before[1]))
+    try:
+        with pytest.raises(HardError, match=r"a\.csv: File too large; set state_dir"):
+            record.write(tmp_path / "a.csv", recording)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "file").touch()
+    with pytest.raises(HardError, match=r"a\.csv: File exists; set state_dir"):
+        record.write(tmp_path / "file" / "a.csv", recording)
 
 
 def test_replay_says_of_a_phone_that_it_has_no_gyroscope() -> None:

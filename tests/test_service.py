@@ -120,6 +120,49 @@ def test_an_instance_has_settings_and_state_of_its_own(hard: Hard, tmp_path: Pat
     assert "expected letters, digits" in wrong.stderr
 
 
+@pytest.mark.parametrize("user", [False, True])
+def test_settings_of_their_own_place_are_one_unit_s_alone(user: bool) -> None:
+    settings, config = load_settings(None, {}), Path("/srv/my hard.yaml")
+    (alone, *_) = plan(settings, user=user, config=config).files.values()
+    assert re.findall(r"^ExecStart=.* run --config (.*)$", alone, re.M) == ['"/srv/my hard.yaml"']
+    template, *drop_ins = plan(settings, user=user, instance="a", config=config).files.values()
+    assert template == next(iter(plan(settings, user=user, instance="b").files.values()))
+    assert any(
+        re.search(r'^ExecStart=\nExecStart=.* run --config "/srv/my hard.yaml"$', text, re.M)
+        for text in drop_ins
+    )
+
+
+def test_the_template_goes_with_its_last_instance(hard: Hard, tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    template = root / "etc/systemd/system/hard@.service"
+    for name in ("a", "b"):
+        assert hard.run("service", "install", "--instance", name, "--root", str(root)).returncode == 0
+
+    def uninstall(name: str) -> subprocess.CompletedProcess[str]:
+        return hard.run("service", "uninstall", "--instance", name, "--root", str(root))
+
+    other = uninstall("c")
+    assert other.returncode == 1
+    assert "hard@c is not installed in " in other.stderr
+    assert other.stderr.endswith("; there is: hard@a, hard@b\n")
+    assert template.exists()
+    first = uninstall("a")
+    assert first.returncode == 0
+    assert f"left: {template}, for hard@b" in first.stdout
+    assert template.exists()
+    assert uninstall("a").returncode == 1
+    wants = root / "etc/systemd/system/multi-user.target.wants"
+    wants.mkdir()
+    (wants / "hard@by-hand.service").symlink_to(template)
+    assert uninstall("b").returncode == 0
+    assert template.exists()
+    (wants / "hard@by-hand.service").unlink()
+    assert hard.run("service", "install", "--instance", "b", "--root", str(root)).returncode == 0
+    assert uninstall("b").returncode == 0
+    assert {p.name for p in root.rglob("*") if p.is_file()} == {"a.yaml", "b.yaml"}
+
+
 def test_a_user_s_own_systemd_gets_what_it_can_do(hard: Hard, tmp_path: Path) -> None:
     done = hard.run("service", "install", "--user", XDG_CONFIG_HOME=str(tmp_path), HOME=str(tmp_path))
     assert done.returncode == 0, done.stderr

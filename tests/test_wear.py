@@ -9,9 +9,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 from conftest import Hard, listening, wait_for
 from hard.broker import Broker, BrokerUrl
+from hard.capture import progress_bar
 from hard.datasets.hapt import LABELS, Session, read_sessions
 from hard.profiles import calibrations, heads
 from hard.record import folder_of, read_calibration, write
@@ -130,7 +132,9 @@ def test_a_turned_phone_is_calibrated_live_and_labelled_rightly(
     assert "alice: calibrated 20" in hard.run("calibrate", "--list").stdout
     assert "no longer calibrated" in hard.run("calibrate", "alice", "--clear").stdout
     daemon.until("alice: now with neither calibration nor head")
-    assert hard.run("calibrate", "--list").stdout == ""
+    listed = hard.run("calibrate", "--list")
+    assert (listed.returncode, listed.stdout) == (0, "")
+    assert "no device is calibrated in " in listed.stderr
 
 
 def test_calibrated_from_a_recording_or_told_why_not(hard: Hard, tmp_path: Path, session: Session) -> None:
@@ -143,6 +147,18 @@ def test_calibrated_from_a_recording_or_told_why_not(hard: Hard, tmp_path: Path,
     assert done.returncode == 1
     assert "sit.csv: nobody walks for 10 s in these" in done.stderr
     assert hard.run("calibrate").returncode == 2
+
+
+def test_the_bar_counts_seconds_only_where_it_knows_how_many() -> None:
+    bar = progress_bar(Console(width=80))
+    bar.add_task("waiting for alice", total=None)
+    bar.add_task("alice: sitting", total=60.0, completed=12.3)
+    shown = Console(width=80)
+    with shown.capture() as capture:
+        shown.print(bar.get_renderable())
+    waiting, sitting = capture.get().splitlines()
+    assert "None" not in waiting
+    assert sitting.rstrip().endswith("12 of 60 s")
 
 
 def test_a_silent_device_is_said_with_those_that_speak(hard: Hard, port: int) -> None:
@@ -196,6 +212,9 @@ def test_a_person_gets_a_head_and_loses_it_again(
     done = hard.run("personalize", "alice")
     assert done.returncode == 0, done.stderr
     assert "right on parts left out:" in done.stdout
+    made = heads(state).get("alice")
+    assert made is not None
+    assert (made.after > made.before) != ("and surer of it" in done.stdout)
     assert heads(state).path("alice").stat().st_size < 5000
     daemon.until("alice: now with calibration and personal head")
     after = classified(hard, day, "--as", "alice")

@@ -51,8 +51,11 @@ def calibrate(
     settings = load(config, {("broker", "url"): ("--broker", broker)})
     shelf = calibrations(state_dir(settings))
     if listing:
-        for c in shelf.all():
+        found = shelf.all()
+        for c in found:
             print(f"{c.device}: calibrated {c.made}, likeness of the walk {c.likeness:.2f}")
+        if not found:
+            print(f"no device is calibrated in {state_dir(settings)}", file=sys.stderr)
         return 0
     if device is None:
         raise click.UsageError("missing DEVICE; its name is in `hard watch`")
@@ -131,7 +134,10 @@ def personalize(device: str, undo: bool, config: Path | None) -> int:
     head = learn(device, folder_of(state, device), settings.imu, calibrations(state).get(device))
     path = shelf.put(head)
     print("recorded: " + ", ".join(f"{label} {s:g} s" for label, s in head.seconds.items()))
-    print(f"right on parts left out: {100 * head.before:.1f} %, with the head {100 * head.after:.1f} %")
+    print(
+        f"right on parts left out: {100 * head.before:.1f} %, with the head {100 * head.after:.1f} %"
+        + (", and surer of it" if head.after == head.before else "")
+    )
     if not head.calibrated:
         print(
             f"not calibrated: it fits the phone worn as it was; better with `hard calibrate {device}` first"

@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import click
+import msgspec
 
 from hard.cli.options import (
     acc_unit_option,
@@ -15,7 +16,6 @@ from hard.cli.options import (
     broker_url,
     config_option,
     gyro_unit_option,
-    json_line,
     load,
 )
 from hard.cli.video import classify_video, is_video
@@ -23,9 +23,12 @@ from hard.config import state_dir
 from hard.types import HardError
 
 if TYPE_CHECKING:
-    from hard.smoothing import Steady
+    from hard.profiles import Head
+    from hard.recognizer import Recognizer
     from hard.stats import Counters
-    from hard.types import Prediction
+    from hard.types import F64, Label, Windowing
+
+UNIX_S: Final = (1e9, 4e9)  # of the years 2001 to 2096; a phone that counts from its start runs for days
 
 
 @click.command()
@@ -86,7 +89,8 @@ def classify(
     """Label a recording or a video offline, through the daemon's own pipeline.
 
     A recording of motion (PATH: as for `hard replay`): one line per window: its end, the steady activity and
-    confidence, the window's own activity and probabilities. A video: one line per stretch of one activity.
+    confidence, the window's own activity and probabilities, and why an activity is unknown. A video: one
+    line per stretch of one activity.
     """
     if is_video(path):
         return classify_video(path, model, load(config, {}), as_json, annotate)
@@ -97,8 +101,9 @@ def classify(
 
     counters = Counters()
     recording = read_recording(path, acc_unit, gyro_unit, counters)
+    from hard.history import History
+    from hard.imu import Limits
     from hard.model import load_model
-    from hard.profiles import Profiles
     from hard.recognizer import Recognizer
     from hard.smoothing import Smoother
 
@@ -110,27 +115,68 @@ def classify(
             f"{path}: without a gyroscope, which {model} needs; leave out --model, or take {i.acc_model}"
         )
     recognizer = Recognizer(
-        model or i.model, acc_model=model or i.acc_model, elsewhere_model=elsewhere, counters=counters
-    )
-    smoother = Smoother(settings.smoothing)
+        model or i.model, acc_model=model or i.acc_model, elsewhere_model=elsewhere,
+        limits=Limits(max_gap_s=i.max_gap_s), min_rate_hz=i.min_rate_hz, counters=counters,
+    )  # fmt: skip
+    history = History(Smoother(settings.smoothing))
     if device is not None:
-        Profiles(state_dir(settings)).refresh(recognizer.wear)
+        _wear(recognizer, device, state_dir(settings))
     predictions = recognizer.push(device or recording.name, recording.t, recording.samples)
     try:
         for p in predictions:
-            print((json_line if as_json else _text_line)(p, smoother.update(p)))
+            dated = UNIX_S[0] <= p.t_end < UNIX_S[1]
+            label = history.label(p, p.t_end if dated else 0.0, p.end_s, [])
+            print(_json_line(label, dated) if as_json else _text_line(label))
         sys.stdout.flush()
     except BrokenPipeError:  # `hard classify ... | head`; what Python flushes at its end goes nowhere
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     _say_lost(counters)
     if not predictions:
-        w = recognizer.model.card.windowing
-        raise HardError(
-            f"{path}: {recording.t[-1] - recording.t[0]:.2f} s of samples hold no complete window of "
-            f"{w.window / w.rate_hz:.2f} s"
-        )
+        why = _why_no_window(recording.t, recognizer.model.card.windowing, i.max_gap_s, counters)
+        raise HardError(f"{path}: {why}")
     return 0
+
+
+def _wear(recognizer: Recognizer, device: str, state: Path) -> None:
+    """What is kept of the devices counts; HardError where nothing is kept of this one."""
+    from hard.profiles import Profiles
+
+    known: list[str] = []
+
+    def take(name: str, rotation: F64 | None, head: Head | None) -> None:
+        known.append(name)
+        recognizer.wear(name, rotation, head)
+
+    Profiles(state).refresh(take)
+    if device not in known:
+        there = f"there is: {', '.join(known)}" if known else f"nor has any device in {state}"
+        raise HardError(f"--as {device}: it has neither a calibration nor a personal head; {there}")
+
+
+def _why_no_window(t: F64, windowing: Windowing, max_gap_s: float, counters: Counters) -> str:
+    """What is wrong with times (n,) of which no window could be made."""
+    from hard.codecs.units import MAX_HZ, MIN_HZ
+    from hard.stats import Drop
+    from hard.stream import MAX_SAMPLES
+
+    span_s = float(t.max() - t.min())
+    if len(t) > 1 and not span_s:
+        return f"all {len(t)} samples have the same time; export a time that goes on"
+    back = int((t[1:] < t[:-1]).sum())
+    if back:
+        return f"times go back at {back} of {len(t)} rows; sort them by time"
+    rate_hz = (len(t) - 1) / span_s if span_s else 0.0
+    usual = f"expected {MIN_HZ:g} to {MAX_HZ:g}"
+    if counters[Drop.RATE_TOO_HIGH] or rate_hz * windowing.hop / windowing.rate_hz > MAX_SAMPLES:
+        return f"{rate_hz:.4g} samples a second, {usual}: keep fewer rows, or mend the unit of time"
+    window_s = windowing.window / windowing.rate_hz
+    if counters[Drop.GAP] and span_s >= window_s:
+        return (
+            f"no {window_s:.2f} s without a gap of more than imu.max_gap_s, {max_gap_s:g} s; {rate_hz:.3g} "
+            f"samples a second, {usual}"
+        )
+    return f"{span_s:.2f} s of samples hold no complete window of {window_s:.2f} s"
 
 
 def _say_lost(counters: Counters) -> None:
@@ -139,6 +185,20 @@ def _say_lost(counters: Counters) -> None:
         print("lost: " + ", ".join(f"{name} {n}" for name, n in lost.items()), file=sys.stderr)
 
 
-def _text_line(p: Prediction, steady: Steady) -> str:
+def _json_line(label: Label, dated: bool) -> str:
+    """The live payload, with `t_end`; without latency, and without UTC unless the times are `dated`."""
+    from hard.sinks.payload import encode
+
+    line = msgspec.json.decode(encode(label))
+    del line["latency_ms"]
+    if not dated:
+        del line["since"], line["window_end"]["utc"]
+    return msgspec.json.encode({"t_end": line["window_end"]["device_s"], **line}).decode()
+
+
+def _text_line(label: Label) -> str:
+    p = label.prediction
     shares = "  ".join(f"{name} {value:.3f}" for name, value in p.probabilities.items())
-    return f"{p.t_end:10.2f} s  {steady.activity:<19} {steady.confidence:.3f}  raw {p.activity:<19} {shares}"
+    line = f"{p.t_end:10.2f} s  {label.activity:<19} {label.confidence:.3f}  raw {p.activity:<19} {shares}"
+    why = label.reason or p.reason  # of `unknown`, steady or raw
+    return f"{line}  {why}" if why else line

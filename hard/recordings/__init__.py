@@ -83,7 +83,7 @@ def _export(export: Export, own: Own, counters: Counters) -> dict[Sensor, Series
                     f"{export.path}: {sensor.value} is in {from_file[sensor]} and in {name}; give one of them"
                 )
             from_file[sensor] = name
-        if header.sensors:
+        if header.sensors or header.incomplete:
             raws += read_sensors(parse(export.where(name), export.text(name)), header, counters)
     if not raws:
         raise HardError(

@@ -42,11 +42,15 @@ _UNITS: Final = {
     "ns": ("ns", "nanos", "nanoseconds"),
 }
 _KNOWN: Final = {name: unit for unit, names in _UNITS.items() for name in names}
+_LONG: Final = {
+    **dict.fromkeys(("min", "mins", "minute", "minutes"), "min"),
+    **dict.fromkeys(("h", "hr", "hrs", "hour", "hours"), "h"),
+}  # in parentheses only: acc_x_min is the least of something
 _IN: Final = {
     Sensor.ACC: ("m/s2", "g"), Sensor.LINEAR: ("m/s2", "g"), Sensor.GRAVITY: ("m/s2", "g"),
     Sensor.GYRO: ("rad/s", "deg/s"),
 }  # fmt: skip
-TIME_UNITS: Final = ("s", "ms", "us", "ns")
+TIME_UNITS: Final = ("s", "ms", "us", "ns", "min", "h")
 _PARENTHESES: Final = re.compile(r"(.*?)[(\[]([^()\[\]]*)[)\]]\s*$")
 _SEPARATORS: Final = re.compile(r"[\s._:/-]+")
 _AXIS: Final = re.compile(r"(?P<before>.*)(?P<last>[xyz])|(?P<first>[xyz])(?P<after>.+)")
@@ -69,7 +73,7 @@ class Axes(msgspec.Struct, frozen=True):
     """Where a sensor's values are."""
 
     columns: tuple[int, int, int]  # x, y, z
-    unit: str | None
+    unit: str | None  # where the axes' differ, all of them: "g and m/s2"
     core_motion: bool = False
 
 
@@ -78,6 +82,7 @@ class Header(msgspec.Struct, frozen=True):
 
     times: list[tuple[int, str | None]]  # columns and units, the likeliest first
     sensors: dict[Sensor, Axes]
+    incomplete: dict[Sensor, list[int]]  # columns of what lacks an axis
 
 
 def read_header(names: Sequence[str], file: str = "") -> Header:
@@ -94,12 +99,14 @@ def read_header(names: Sequence[str], file: str = "") -> Header:
             where = (match["before"], match["last"]) if last else (match["after"], match["first"])
             found.setdefault(where, i)
     sensors = {}
+    incomplete = {}
     for sensor, called in SENSORS.items():
-        for name in called:
-            axes = _axes(found, name, parts)
-            if axes:
-                sensors[sensor] = axes
-                break
+        axes = next(filter(None, (_axes(found, name, parts) for name in called)), None)
+        some = [i for (name, _), i in found.items() if name in called]
+        if axes:
+            sensors[sensor] = axes
+        elif some:
+            incomplete[sensor] = some
     bare = _axes(found, "", parts)
     quaternion = any(part.key in ("w", "qw") for part in parts)
     if bare and not quaternion:
@@ -107,12 +114,12 @@ def read_header(names: Sequence[str], file: str = "") -> Header:
         if whose is not None and whose not in sensors:
             sensors[whose] = bare
     times = [
-        (i, part.unit if part.unit in TIME_UNITS else said)
+        (i, part.unit or said)
         for key, said in TIMES.items()
         for i, part in enumerate(parts)
         if part.key == key
     ]
-    return Header(times, sensors)
+    return Header(times, sensors, incomplete)
 
 
 def units_of(sensor: Sensor) -> tuple[str, ...]:
@@ -133,14 +140,15 @@ def _name(text: str) -> Name:
 
 def _unit(text: str) -> str | None:
     plain = re.sub(r"[\s^*]", "", text.lower().replace("²", "2").replace("⁻", "-").replace("¹", "1"))
-    return _KNOWN.get(plain.replace("·", "."), plain) or None
+    return (_KNOWN | _LONG).get(plain.replace("·", "."), plain) or None
 
 
 def _axes(found: dict[tuple[str, str], int], sensor: str, parts: Sequence[Name]) -> Axes | None:
     at = [found.get((sensor, axis)) for axis in "xyz"]
     if at[0] is None or at[1] is None or at[2] is None:
         return None
-    return Axes((at[0], at[1], at[2]), parts[at[0]].unit, sensor == CORE_MOTION)
+    units = dict.fromkeys(unit for i in (at[0], at[1], at[2]) if (unit := parts[i].unit))
+    return Axes((at[0], at[1], at[2]), " and ".join(units) or None, sensor == CORE_MOTION)
 
 
 def _bare_sensor(unit: str | None, file: str, named: set[Sensor]) -> Sensor | None:

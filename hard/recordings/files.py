@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import codecs
 import difflib
 import gzip
+import io
 import zipfile
 import zlib
 from pathlib import Path, PurePosixPath
@@ -15,10 +17,13 @@ MAX_BYTES: Final = 256 << 20  # of one file, unpacked: six sensors at 100 Hz for
 HEAD_BYTES: Final = 1 << 16
 ZIP_MAGIC: Final = (b"PK\x03\x04", b"PK\x05\x06")  # the latter where it is empty
 GZIP_MAGIC: Final = b"\x1f\x8b"
+UTF16: Final = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
 def is_zip(path: Path) -> bool:
-    """By its first bytes."""
+    """By its first bytes; those of a pipe are left to whoever reads it."""
+    if not path.is_file():
+        return False
     try:
         with path.open("rb") as file:
             return file.read(len(ZIP_MAGIC[0])) in ZIP_MAGIC
@@ -33,14 +38,14 @@ def stem(path: Path) -> str:
 
 
 def read_text(path: Path) -> str:
-    """A whole text file, unpacked where it is gzipped."""
+    """A whole text file, or a pipe to its end, unpacked where it is gzipped."""
     try:
         with path.open("rb") as file:
-            if file.read(len(GZIP_MAGIC)) == GZIP_MAGIC:
-                with gzip.open(path) as unpacked:
-                    return _decoded(_bounded(unpacked, str(path)), str(path))
-            file.seek(0)
-            return _decoded(_bounded(file, str(path)), str(path))
+            raw = _bounded(file, str(path))
+        if raw.startswith(GZIP_MAGIC):
+            with gzip.open(io.BytesIO(raw)) as unpacked:
+                raw = _bounded(unpacked, str(path))
+        return _decoded(raw, str(path))
     except FileNotFoundError:
         siblings = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
         near = difflib.get_close_matches(path.name, siblings, n=1)
@@ -72,8 +77,8 @@ class Export:
 
     def head(self, name: str) -> str:
         """The first lines of a file, each whole but for one that is longer than HEAD_BYTES."""
-        raw = self._read(name, HEAD_BYTES)
-        return _decoded(raw[: raw.rfind(b"\n") + 1] or raw, self.where(name))
+        text = _decoded(self._read(name, HEAD_BYTES), self.where(name), whole=False)
+        return text[: text.rfind("\n") + 1] or text
 
     def text(self, name: str) -> str:
         return _decoded(self._read(name, None), self.where(name))
@@ -124,11 +129,14 @@ def _bounded(file: IO[bytes] | gzip.GzipFile, where: str) -> bytes:
     return raw
 
 
-def _decoded(raw: bytes, where: str) -> str:
-    if b"\0" in raw:
-        raise HardError(f"{where}: not a text file; expected CSV or a HAPT recording")
+def _decoded(raw: bytes, where: str, whole: bool = True) -> str:
+    """UTF-8, UTF-16 or Latin-1, as Excel saves its text; the last character may be torn unless `whole`."""
+    wide = raw.startswith(UTF16)
+    decoder = codecs.getincrementaldecoder("utf-16" if wide else "utf-8-sig")()
     try:
-        text = raw.decode("utf-8-sig")
+        text = decoder.decode(raw, whole)
     except UnicodeDecodeError:
-        text = raw.decode("latin-1")  # as Excel saves it; headers may hold a degree or a square
+        text = "\0" if wide else raw.decode("latin-1")  # headers may hold a degree or a square
+    if "\0" in text:
+        raise HardError(f"{where}: not a text file; expected CSV or a HAPT recording")
     return text.replace("\r\n", "\n").replace("\r", "\n") if "\r" in text else text

@@ -10,13 +10,14 @@ import msgspec
 import numpy as np
 
 from hard.codecs import CodecOptions, units
-from hard.recordings.columns import Header, units_of
+from hard.recordings.columns import TIME_UNITS, Header, units_of
 from hard.recordings.join import Series
 from hard.recordings.table import Table, numbers
 from hard.stats import Counters, Drop
 from hard.types import F64, G, HardError, Sensor
 
 COUNTS: Final = CodecOptions()  # of one g, and of one deg/s, where a file holds a chip's raw counts
+PER_S: Final = {**units.UNITS_PER_S, "min": 1 / 60, "h": 1 / 3600}
 MOST_ALIKE: Final = 4  # rows of the same time: sensors that take turns, or a clock that is too coarse
 LEAST_G: Final = 0.5  # less than this, over a second, is an acceleration without gravity
 WITH_GRAVITY: Final = (
@@ -57,6 +58,12 @@ class Raw(msgspec.Struct, frozen=True):
 
 def read_sensors(table: Table, header: Header, counters: Counters) -> list[Raw]:
     """All sensors of a table. Rows without a time are dropped and counted."""
+    for sensor, columns in header.incomplete.items():
+        there = ", ".join(repr(table.names[c]) for c in columns)
+        raise HardError(
+            f"{table.where}: {sensor.value} in {there} lacks an axis of x, y and z; name all three alike, or "
+            "take these out"
+        )
     if not header.sensors:
         bare = {"x", "y", "z"} <= {name.lower() for name in table.names}
         raise HardError(f"{table.where}: {_names(table)}; {WHOSE if bare else NAMES}")
@@ -66,7 +73,7 @@ def read_sensors(table: Table, header: Header, counters: Counters) -> list[Raw]:
     timed = np.isfinite(values[:, 0])
     counters.add(Drop.NOT_FINITE, int(np.isfinite(values[~timed, 1:]).any(axis=1).sum()))
     values = values[timed]
-    t = values[:, 0] / units.UNITS_PER_S[said or _time_unit(table, column, values[:, 0])]
+    t = values[:, 0] / PER_S[said or _time_unit(table, column, values[:, 0])]
     parts = np.split(values[:, 1:], len(header.sensors), axis=1)
     whole = [np.isfinite(xyz).all(axis=1) for xyz in parts]
     turns = not all(np.array_equal(rows, whole[0]) for rows in whole)  # a cell is blank at others' moments
@@ -145,18 +152,23 @@ def _require_gravity(where: str, acc: Series) -> None:
 
 def _time_column(table: Table, header: Header) -> tuple[int, str | None]:
     """The time's column, and its unit where the header says it."""
-    first = table.first_row()
+    line, first = table.first()
     for column, unit in header.times:
         try:
             float(first[column])
         except (ValueError, IndexError):
             continue  # a date, or nothing
+        if unit is not None and unit not in TIME_UNITS:
+            raise HardError(
+                f"{table.where}: column {table.names[column]!r} is in {unit!r}; expected one of "
+                f"{', '.join(TIME_UNITS)}, or no unit"
+            )
         return column, unit
     if first and header.times:
         column = header.times[0][0]
         raise HardError(
-            f"{table.where}: the times in column {table.names[column]!r} are no numbers; export seconds, "
-            "milliseconds or nanoseconds"
+            f"{table.where}: the times in column {table.names[column]!r} are no numbers (line {line}); "
+            "export seconds, milliseconds or nanoseconds, without a line of units"
         )
     if not first:
         raise HardError(f"{table.where}: no samples")

@@ -28,7 +28,11 @@ class Table(msgspec.Struct, frozen=True):
 
     def first_row(self) -> list[str]:
         """The cells of the first line that is not blank; [] where there is none."""
-        return next((row for _, row in _rows(self, self.body[:LONGEST_LINE])), [])
+        return self.first()[1]
+
+    def first(self) -> tuple[int, list[str]]:
+        """That line's number in the file, too."""
+        return next(_rows(self, self.body[:LONGEST_LINE]), (self.first_line, []))
 
 
 def parse(where: str, text: str) -> Table:
@@ -55,12 +59,12 @@ def parse(where: str, text: str) -> Table:
 
 def numbers(table: Table, columns: Sequence[int]) -> F64:
     """Some columns of all lines, (n, len(columns)); NaN where a cell is blank."""
-    first = table.first_row()
+    line, first = table.first()
     if not first:
         raise HardError(f"{table.where}: no samples")
     if any(cell.strip() for cell in first[len(table.names) :]):
         raise HardError(
-            f"{table.where}: {len(first)} values in line {table.first_line} for {len(table.names)} columns; "
+            f"{table.where}: {len(first)} values in line {line} for {len(table.names)} columns; "
             "with decimal commas, columns are separated by ; or tabs"
         )
     try:
