@@ -52,7 +52,7 @@ def test_json_lines_are_the_recognizer_s(hard: Hard, clip: Path, video_model: Pa
     assert [line["t_end"] for line in lines] == [pytest.approx(p.t_end) for p in expected]
     assert [line["raw"]["activity"] for line in lines] == [p.activity for p in expected]
     for line, p in zip(lines, expected, strict=True):
-        assert line["probabilities"] == pytest.approx(p.probabilities, abs=1e-6)
+        assert line["probabilities"] == pytest.approx(p.probabilities, abs=1e-4)  # four digits, as live
         assert set(line["probabilities"]) == set(LABELS)
     assert len(lines) == 5
 

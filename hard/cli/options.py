@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+import msgspec
 
 from hard.config import Key, Tree, load_settings, state_dir
 from hard.passwords import hide_from_ps, known_secrets
@@ -16,8 +16,7 @@ from hard.settings import Settings
 
 if TYPE_CHECKING:
     from hard.address import BrokerUrl
-    from hard.smoothing import Steady
-    from hard.types import Label, Prediction
+    from hard.types import Label
 
 
 class Seconds(click.FloatRange):
@@ -72,14 +71,12 @@ def broker_url(settings: Settings) -> BrokerUrl:
     return address(settings.broker.url, settings.broker, os.environ)
 
 
-def json_line(p: Prediction, steady: Steady | Label) -> str:
-    """The keys of the live payload: `activity` is the steady one."""
-    line: dict[str, object] = {
-        "t_end": p.t_end,
-        "activity": steady.activity,
-        "confidence": steady.confidence,
-        "raw": {"activity": p.activity, "confidence": p.confidence},
-        "probabilities": p.probabilities,
-        "model": {"name": p.model, "sha256": p.model_hash},
-    }
-    return json.dumps(line | ({"reason": steady.reason} if steady.reason else {}))
+def json_line(label: Label, dated: bool) -> str:
+    """The live payload, with `t_end`; without latency, and without UTC unless the times are `dated`."""
+    from hard.sinks.payload import encode
+
+    line = msgspec.json.decode(encode(label))
+    del line["latency_ms"]
+    if not dated:
+        del line["since"], line["window_end"]["utc"]
+    return msgspec.json.encode({"t_end": line["window_end"]["device_s"], **line}).decode()

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import click
-import msgspec
 
 from hard.cli.options import (
     acc_unit_option,
@@ -16,6 +15,7 @@ from hard.cli.options import (
     broker_url,
     config_option,
     gyro_unit_option,
+    json_line,
     load,
 )
 from hard.cli.video import classify_video, is_video
@@ -126,7 +126,7 @@ def classify(
         for p in predictions:
             dated = UNIX_S[0] <= p.t_end < UNIX_S[1]
             label = history.label(p, p.t_end if dated else 0.0, p.end_s, [])
-            print(_json_line(label, dated) if as_json else _text_line(label))
+            print(json_line(label, dated) if as_json else _text_line(label))
         sys.stdout.flush()
     except BrokenPipeError:  # `hard classify ... | head`; what Python flushes at its end goes nowhere
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -183,17 +183,6 @@ def _say_lost(counters: Counters) -> None:
     lost = counters.drops()
     if lost:
         print("lost: " + ", ".join(f"{name} {n}" for name, n in lost.items()), file=sys.stderr)
-
-
-def _json_line(label: Label, dated: bool) -> str:
-    """The live payload, with `t_end`; without latency, and without UTC unless the times are `dated`."""
-    from hard.sinks.payload import encode
-
-    line = msgspec.json.decode(encode(label))
-    del line["latency_ms"]
-    if not dated:
-        del line["since"], line["window_end"]["utc"]
-    return msgspec.json.encode({"t_end": line["window_end"]["device_s"], **line}).decode()
 
 
 def _text_line(label: Label) -> str:

@@ -77,7 +77,7 @@ def classify_video(
             for t, label in look:
                 bar.update(task, completed=t)
                 if label is not None and as_json:
-                    print(json_line(label.prediction, label))
+                    print(json_line(label, dated=False))
         if not as_json:
             ends = [part.begin_s for part in look.parts[1:]] + [look.t]
             for part, end_s in zip(look.parts, ends, strict=False):
