@@ -29,7 +29,7 @@ from hard.phones import Simulator
 from hard.runtime import Runtime, Stop
 from hard.settings import Settings
 from hard.sources import WEBCAM
-from hard.sources.cameras import parse
+from hard.sources.cameras import Kind, parse
 from hard.stats import Counters
 from hard.synthetic import NAME
 from hard.table import render
@@ -63,7 +63,11 @@ def run(
     settings = load()
     if WEBCAM in settings.sources.enabled:
         need_opencv()
-        parse(settings.sources.webcam.camera)  # a mistake is said before anything starts
+        address = parse(settings.sources.webcam.camera)  # a mistake is said before anything starts
+        if record and address.kind is Kind.FILE:
+            from hard.footage import check_output
+
+            check_output("--record", record, Path(address.place))
     if window:
         from hard.sinks.display import need_window
 

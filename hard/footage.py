@@ -14,10 +14,26 @@ from hard.types import U8, HardError
 FOURCC: Final = {".mp4": "mp4v", ".m4v": "mp4v", ".mov": "mp4v", ".mkv": "mp4v", ".avi": "MJPG"}
 USUAL_HZ: Final = 25.0  # for files that do not tell
 CATCH_UP_S: Final = 2.0
+KEPT: Final = 0.9  # of the pictures, by a container that only estimates their number
+
+
+def check_output(option: str, out: Path, source: Path) -> None:
+    """HardError where a video is to be written over the one that is read."""
+    if out.exists() and source.exists() and out.samefile(source):
+        raise HardError(f"{option} {out}: that is the video itself; name another file")
+
+
+def _check_name(path: Path) -> None:
+    """OpenCV ends the process at a name that is not UTF-8."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        raise HardError(f"{str(path)!a}: its name is not UTF-8; rename it") from None
 
 
 def open_footage(path: Path) -> Footage:
     """A video file; HardError for what is none."""
+    _check_name(path)
     if not path.is_file():
         raise HardError(f"{path}: {'a folder' if path.is_dir() else 'no such file'}; expected a video file")
     if cv2.haveImageReader(str(path)):
@@ -64,6 +80,7 @@ class Film:
     """A video file being written, at a constant rate, in the size of its first picture. Owner: one thread."""
 
     def __init__(self, path: Path, rate_hz: float) -> None:
+        _check_name(path)
         if path.suffix.lower() not in FOURCC:
             raise HardError(f"{path}: cannot write this kind of video; expected {', '.join(FOURCC)}")
         if not path.parent.is_dir():
@@ -96,8 +113,16 @@ class Film:
         return self._written / self._rate_hz
 
     def close(self) -> None:
-        if self._writer is not None:
-            self._writer.release()
+        """Finish the file; HardError where it holds less than was written: OpenCV does not say so."""
+        writer, self._writer = self._writer, None
+        if writer is None:
+            return
+        writer.release()
+        capture = cv2.VideoCapture(str(self.path), cv2.CAP_FFMPEG)
+        kept = int(capture.get(cv2.CAP_PROP_FRAME_COUNT)) if capture.isOpened() else 0
+        capture.release()
+        if kept < KEPT * self._written - 2:
+            raise HardError(f"{self.path}: holds {kept} of {self._written} pictures; is the disk full?")
 
     def _open(self, image: U8) -> cv2.VideoWriter:
         height, width = image.shape[:2]

@@ -55,6 +55,9 @@ class Reloader:
         except HardError as e:
             self._examiner.refused = str(e)
             log.error("configuration refused, the old one stays: %s", e, extra={"kind": "refused"})
+        except Exception as e:  # whatever it is, the settings that run are good
+            self._examiner.refused = f"{type(e).__name__}: {e}"
+            log.exception("configuration refused, the old one stays", extra={"kind": "refused"})
         finally:
             self.done += 1
             self._notifier.ready()

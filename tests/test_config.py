@@ -89,6 +89,11 @@ def test_a_number_needs_no_point_before_its_exponent(tmp_path: Path) -> None:
         ("imu:\n  max_gap_s: 0.2\n  max_gap_s: 0.3\n", r":3: imu\.max_gap_s is given twice"),
         ("a: [\n", r":2: not YAML"),
         ("- 1\n", r":1: expected keys"),
+        ("log_level: info\n\0\0\0\0", r": not YAML: ReaderError; is the file damaged"),
+        ("a: " + "[" * 3000, r": not YAML: RecursionError; is the file damaged"),
+        ("broker: 2020-13-45\n", r": a value that cannot be read; put it in quotes"),
+        ("log_level: " + "1" * 5000 + "\n", r": a value that cannot be read; put it in quotes"),
+        ("log_level: &a [*a]\n", r": a value that cannot be read; put it in quotes"),
         (
             "smoothing:\n  hysteresis: 60\n",
             r":1: smoothing: hysteresis 60 is never reached: .* at most 50 to 1",

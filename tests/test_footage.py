@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
-from hard.footage import Film, fit, open_footage
+from hard.footage import Film, check_output, fit, open_footage
 from hard.types import HardError
 
 
@@ -54,6 +54,34 @@ def test_a_film_keeps_time_whatever_the_rate_of_pictures(tmp_path: Path) -> None
         newest = max(s for s in shown if s <= t + 1e-3)
         nexts = min((s for s in shown if s >= t - 1e-3), default=2.0)
         assert 100 * newest - 5 <= level <= 100 * nexts + 5
+
+
+def test_a_film_that_the_disk_did_not_take_is_an_error(tmp_path: Path) -> None:
+    film = Film(tmp_path / "a.mp4", 25.0)
+    for k in range(50):
+        film.add(grey(5 * k))
+    assert film._writer is not None
+    film._writer.release()
+    whole = film.path.read_bytes()
+    film.path.write_bytes(whole[: len(whole) // 2])  # as a full disk leaves it
+    with pytest.raises(HardError, match="of 50 pictures; is the disk full"):
+        film.close()
+
+
+def test_a_film_is_not_written_over_its_source(tmp_path: Path) -> None:
+    source, link = tmp_path / "a.mp4", tmp_path / "b.mp4"
+    source.write_bytes(b"x")
+    link.hardlink_to(source)
+    check_output("--record", tmp_path / "new.mp4", source)
+    for out in (source, link, tmp_path / ".." / tmp_path.name / "a.mp4"):
+        with pytest.raises(HardError, match=r"--record .*: that is the video itself"):
+            check_output("--record", out, source)
+
+
+def test_a_name_that_opencv_cannot_take_is_refused() -> None:
+    for opening in (open_footage, lambda path: Film(path, 25.0)):
+        with pytest.raises(HardError, match=r"caf\\udce9.*: its name is not UTF-8; rename it"):
+            opening(Path("caf\udce9.mp4"))
 
 
 def test_a_picture_of_another_size_is_fitted_in(tmp_path: Path) -> None:

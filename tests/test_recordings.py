@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import contextlib
 import gzip
 import os
 import re
@@ -175,6 +176,21 @@ def test_a_damaged_or_locked_zip_is_named(tmp_path: Path) -> None:
     path.write_bytes(flags)
     with pytest.raises(HardError, match=r"password required.*; unpack it, and give the folder"):
         read_recording(path)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_zip_with_any_wrong_bytes_is_read_or_named(tmp_path: Path, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    whole = zipped(
+        tmp_path / "a.zip", {"Accelerometer.csv": ACC * 100, "Gyroscope.csv": ACC * 100}
+    ).read_bytes()
+    for _ in range(150):
+        torn = bytearray(whole)
+        for at in rng.integers(0, len(torn), rng.integers(1, 5)):
+            torn[at] = rng.integers(256)
+        (tmp_path / "a.zip").write_bytes(torn)
+        with contextlib.suppress(HardError):
+            read_recording(tmp_path / "a.zip")
 
 
 def test_a_bomb_is_not_unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

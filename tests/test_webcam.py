@@ -21,7 +21,7 @@ from hard.handoff import Latest
 from hard.settings import WebcamSettings
 from hard.sources import webcam
 from hard.sources.cameras import parse
-from hard.sources.webcam import WebcamSource
+from hard.sources.webcam import Desk, WebcamSource
 from hard.stats import Counters
 from hard.types import Frame, HardError
 from mjpeg import MjpegCamera
@@ -120,6 +120,27 @@ def test_a_file_that_is_looped_goes_on_in_time(start: Start, file: Path) -> None
     assert steps.min() > 0.0
     for frame in frames:
         assert number(frame) == pytest.approx(frame.t * 30 % 30, abs=0.4)
+
+
+def test_time_goes_on_when_a_film_begins_anew() -> None:
+    """A looped film on a server that was away: its own time is 0 again."""
+    desk = Desk(10.0, Latest(), None, Counters())
+    first = [desk.wants(t / 25)[1] for t in range(500)]
+    again = [desk.wants(t / 25)[1] for t in range(500)]
+    places = [place for place in (*first, *again) if place is not None]
+    assert places == sorted(set(places))
+    assert len([place for place in again if place is not None]) >= 190
+
+
+def test_a_film_with_frames_far_apart_is_played_to_its_end(start: Start, tmp_path: Path) -> None:
+    path = tmp_path / "slow.avi"
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 1.0, (64, 48))
+    for k in range(3):
+        writer.write(np.full((48, 64, 3), 80 * k, np.uint8))
+    writer.release()
+    camera = start(path, timeout_s=0.5)
+    assert camera.source.ended.wait(15)
+    assert camera.counters["frames"] == 3
 
 
 def test_a_still_video_file_is_not_a_frozen_camera(start: Start, tmp_path: Path) -> None:

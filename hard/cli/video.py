@@ -54,14 +54,14 @@ def classify_video(
     path: Path, model: str | None, settings: Settings, as_json: bool, annotate: Path | None
 ) -> int:
     """Print what is done in a video: a line a stretch, or with `as_json` a line a label as the daemon's."""
-    if annotate is not None and annotate.resolve() == path.resolve():
-        raise HardError(f"--annotate {annotate}: that is the video itself; name another file")
     need_opencv()
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-    from hard.footage import open_footage
+    from hard.footage import check_output, open_footage
 
+    if annotate is not None:
+        check_output("--annotate", annotate, path)
     footage = open_footage(path)
     console = Console(stderr=True)
     columns = (

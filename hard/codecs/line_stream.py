@@ -80,6 +80,12 @@ class LineStream:
             if "t" in self._layout:
                 return self._stamped(arrival_s)
             times, lost = self._pace.take(arrival_s, len(rows))
+            if lost:
+                self._complaints.warning(
+                    self._device + " pace",
+                    f"{self._device}: {lost} lines could not be timed: the board paused, or sends more than "
+                    "1,000 lines a second",
+                )
             self._lose(lost)
             if not len(times):
                 return []

@@ -24,9 +24,11 @@ def broker_lines(settings: Settings, url: BrokerUrl) -> Iterator[Line]:
     began_s = time.monotonic()
     try:
         found = socket.getaddrinfo(url.host, url.port, type=socket.SOCK_STREAM)
-    except OSError as e:
+    except (OSError, UnicodeError) as e:
         yield fail(
-            "broker DNS", f"{url.host}: {e.strerror}", "check the name in broker.url, and /etc/resolv.conf"
+            "broker DNS",
+            f"{url.host}: {getattr(e, 'strerror', None) or e}",
+            "check the name in broker.url, and /etc/resolv.conf",
         )
         return
     addresses = sorted({str(info[4][0]) for info in found})

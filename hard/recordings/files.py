@@ -6,6 +6,7 @@ import codecs
 import difflib
 import gzip
 import io
+import lzma
 import zipfile
 import zlib
 from pathlib import Path, PurePosixPath
@@ -91,7 +92,7 @@ class Export:
                     return file.read(size) if size else _bounded(file, self.where(name))
             with zipfile.ZipFile(self.path) as archive, archive.open(found) as member:
                 return member.read(size) if size else _bounded(member, self.where(name))
-        except (OSError, EOFError, zlib.error, zipfile.BadZipFile) as e:
+        except (OSError, EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, ValueError) as e:
             raise HardError(
                 f"{self.where(name)}: {getattr(e, 'strerror', None) or e}; export it again"
             ) from None
@@ -110,7 +111,7 @@ def _zip(path: Path) -> list[tuple[str, Path | zipfile.ZipInfo]]:
     try:
         with zipfile.ZipFile(path) as archive:
             members = [(PurePosixPath(m.filename), m) for m in archive.infolist() if not m.is_dir()]
-    except (OSError, zipfile.BadZipFile) as e:
+    except (OSError, zipfile.BadZipFile, ValueError, NotImplementedError) as e:
         raise HardError(f"{path}: {e}; export it again") from None
     if any(str(name) == "[Content_Types].xml" for name, _ in members):
         raise HardError(f"{path}: an Excel workbook; export CSV instead")

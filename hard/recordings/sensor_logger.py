@@ -61,7 +61,7 @@ def read_json(path: Path, text: str) -> dict[Sensor, Series]:
     """[{"sensor": "Gravity", "time": "...", "seconds_elapsed": "0.2", "z": "9.8", "y": ..., "x": ...}]"""
     try:
         rows = msgspec.json.decode(text, type=list[_Row])
-    except msgspec.DecodeError as e:
+    except (msgspec.DecodeError, RecursionError) as e:
         raise HardError(f"{path}: {e}; expected Sensor Logger's export, a list of readings") from None
     values: dict[str, list[tuple[str | float, ...]]] = {}
     metadata = None

@@ -30,6 +30,8 @@ log = logging.getLogger(__name__)
 
 OPEN_S: Final = 10.0  # a camera may take this long to its first frame
 CHECK_S: Final = 0.25
+BEAT_S: Final = 0.25
+BACK_S: Final = 1.0  # frames of a film may be out of order by less
 BACKOFF_S: Final = (1.0, 30.0)
 STOP_S: Final = 1.0
 MAX_HUNG: Final = 4  # threads that hang in a driver; beyond, nothing is opened until one returns
@@ -169,12 +171,17 @@ class Desk:
         self._counters = counters
         self._first_t = math.nan
         self._t = -math.inf
+        self._wanted_s = 0.0  # monotonic, of the newest frame
         self._period_s = 0.0
 
     def wants(self, t: float) -> tuple[bool, int | None]:
         """Whether a frame at `t` seconds, on any clock, is worth decoding; and its place on the grid."""
+        now_s = time.monotonic()
         if math.isnan(self._first_t):
             self._first_t = t
+        elif t - self._first_t < self._t - BACK_S:  # a film that begins anew after an outage: time goes on
+            self._first_t = t - (self._t + now_s - self._wanted_s)
+        self._wanted_s = now_s
         t -= self._first_t
         step_s = t - self._t
         self._t = t
@@ -231,6 +238,9 @@ class Reader:
             self.trouble = str(e)
         except cv2.error as e:
             self.trouble = f"OpenCV: {e.err or e}"
+        except Exception as e:  # of whatever kind, it is not the end of a film
+            self.trouble = f"{type(e).__name__}: {e}"
+            log.exception("%s: the reader failed", self._address.device)
         finally:
             self.done.set()
             self._news.set()
@@ -270,8 +280,7 @@ class Reader:
             try:
                 while (t := footage.grab()) is not None:
                     last_s = t
-                    self._off.wait(max(0.0, began_s + offset_s + t - time.monotonic()))
-                    self.beat_s = time.monotonic()
+                    self._wait_until(began_s + offset_s + t)
                     if self._off.is_set():
                         return
                     self.opened = self.lively = True
@@ -283,6 +292,12 @@ class Reader:
             if not self._settings.loop:
                 return
             offset_s += last_s + 1 / footage.rate_hz
+
+    def _wait_until(self, due_s: float) -> None:
+        """Frames of a film may be further apart than a camera's may: our own waiting is no outage."""
+        self.beat_s = time.monotonic()
+        while self.beat_s < due_s and not self._off.wait(min(due_s - self.beat_s, BEAT_S)):
+            self.beat_s = time.monotonic()
 
     def _deliver(self, pictures: Pictures, t: float, *, live: bool) -> None:
         arrival_s = self.beat_s
@@ -361,6 +376,8 @@ def explain(address: Address) -> str:
     if port is not None:
         try:
             socket.create_connection((parts.hostname or "", port), 2.0).close()
+        except UnicodeError:
+            return f"{parts.hostname} is no name of a host"
         except OSError as e:
             return f"port {port}: {e.strerror or e}"
     return "answers, but with no video that OpenCV can read; check path, user and password"
