@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
-import shutil
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -19,6 +19,7 @@ SYSTEM_UNITS: Final = "etc/systemd/system"
 CONFIG: Final = "etc/hard"
 INSTANCE: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 TEMPLATE: Final = "hard@.service"
+DROP_INS: Final = ("instance.conf", "devices.conf", "paths.conf", "reload.conf")  # that we write
 HOMES: Final = ("/home/", "/root/", "/run/user/")  # what ProtectHome= hides
 TEMPORARY: Final = ("/tmp/", "/var/tmp/")  # what PrivateTmp= hides
 NOTIFY_RELOAD: Final = 253  # the systemd that knows Type=notify-reload
@@ -87,8 +88,8 @@ def plan(
 def install(unit: Unit, *, user: bool, root: Path = Path("/")) -> list[str]:
     """Write the files, and a configuration where there is none; returns what was done and what is next."""
     done: list[str] = []
-    shutil.rmtree(unit.folder / f"{unit.name}.service.d", ignore_errors=True)  # of an earlier configuration
     try:
+        _clear(unit.folder / f"{unit.name}.service.d")  # of an earlier configuration
         for path, text in unit.files.items():
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text, "utf-8")
@@ -131,7 +132,7 @@ def uninstall(unit: Unit, *, user: bool, root: Path = Path("/")) -> list[str]:
             if path.exists() and path not in shared:
                 path.unlink()
                 done.append(f"removed {path}")
-        shutil.rmtree(unit.folder / f"{unit.name}.service.d", ignore_errors=True)
+        _clear(unit.folder / f"{unit.name}.service.d")
     except OSError as e:
         raise HardError(f"{e.filename}: {e.strerror}; run it with sudo, or with --user") from None
     if running:
@@ -144,9 +145,18 @@ def uninstall(unit: Unit, *, user: bool, root: Path = Path("/")) -> list[str]:
     return [*done, f"left: {unit.config.parent} (configuration), {state} (daily totals, the broker's store)"]
 
 
+def _clear(drop_ins: Path) -> None:
+    """Remove what we put there, and nothing that `systemctl edit` did."""
+    for name in DROP_INS:
+        (drop_ins / name).unlink(missing_ok=True)
+    with contextlib.suppress(OSError):  # not empty, or not there
+        drop_ins.rmdir()
+
+
 def _instances(folder: Path) -> set[str]:
     """The instances that are installed or enabled, such as hard@kitchen."""
-    found = [*folder.glob("hard@?*.service.d"), *folder.glob("*.wants/hard@?*.service")]
+    found = [p.parent for p in folder.glob("hard@?*.service.d/instance.conf")]
+    found += folder.glob("*.wants/hard@?*.service")
     return {path.name.removesuffix(".d").removesuffix(".service") for path in found}
 
 

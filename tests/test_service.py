@@ -163,6 +163,17 @@ def test_the_template_goes_with_its_last_instance(hard: Hard, tmp_path: Path) ->
     assert {p.name for p in root.rglob("*") if p.is_file()} == {"a.yaml", "b.yaml"}
 
 
+def test_what_an_administrator_edited_stays(hard: Hard, tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    edited = root / "etc/systemd/system/hard.service.d/override.conf"
+    edited.parent.mkdir(parents=True)
+    edited.write_text("[Service]\nNice=5\n")
+    for what in ("install", "install", "uninstall"):
+        assert hard.run("service", what, "--root", str(root)).returncode == 0
+        assert edited.read_text() == "[Service]\nNice=5\n"
+    assert [p.name for p in edited.parent.iterdir()] == ["override.conf"]
+
+
 def test_a_user_s_own_systemd_gets_what_it_can_do(hard: Hard, tmp_path: Path) -> None:
     done = hard.run("service", "install", "--user", XDG_CONFIG_HOME=str(tmp_path), HOME=str(tmp_path))
     assert done.returncode == 0, done.stderr
