@@ -19,7 +19,8 @@ KEPT: Final = 0.9  # of the pictures, by a container that only estimates their n
 
 def check_output(option: str, out: Path, source: Path) -> None:
     """HardError where a video is to be written over the one that is read."""
-    if out.exists() and source.exists() and out.samefile(source):
+    same = out.resolve() == source.resolve()
+    if same or (out.exists() and source.exists() and out.samefile(source)):
         raise HardError(f"{option} {out}: that is the video itself; name another file")
 
 
