@@ -48,6 +48,10 @@ class SensorCard(Card, frozen=True, kw_only=True, tag="sensor"):
     motion_range: MotionRange | None = None  # beyond it the activity is `unknown`; None: no bound
     worn: Worn | None = None  # None: anyhow
     state: int = 0  # numbers that the model carries from a device's window to its next; see model.Model
+    averaging_s: float | None = (
+        None  # the smoother averages its answers for no longer, since the model itself
+    )
+    # averages what it sees of a device with a gyroscope; None: for as long as is configured
 
 
 class VideoCard(Card, frozen=True, kw_only=True, tag="video"):

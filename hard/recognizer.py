@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Sequence
 
@@ -141,7 +142,8 @@ class Recognizer:
             windows = imu.prepare(oldest_s)
             if windows is not None:
                 motion = measure(windows.x)
-                self._predict(windows, motion, self._models_of(windows, motion, model, placement), out)
+                models = self._models_of(windows, motion, model, placement)
+                self._predict(windows, motion, models, imu is self._full, out)
         return out
 
     def _models_of(
@@ -161,8 +163,10 @@ class Recognizer:
                     models[i] = own.get(self._heads[device].sha256, models[i])
         return models
 
-    def _predict(self, w: Windows, motion: Motion, models: Sequence[Model], out: list[Prediction]) -> None:
-        """Append a prediction of each window, in their order."""
+    def _predict(
+        self, w: Windows, motion: Motion, models: Sequence[Model], gyro: bool, out: list[Prediction]
+    ) -> None:
+        """Append a prediction of each window, in their order; gyro: whether the devices have one."""
         rows: list[list[float]] = [[]] * len(models)
         cards = [model.card for model in models]
         for model in {id(model): model for model in models}.values():
@@ -193,6 +197,7 @@ class Recognizer:
                     reason=reason,
                     movement_g=motion.body_g[i],
                     passing=passing,
+                    averaging_s=card.averaging_s if gyro and card.averaging_s else math.inf,
                 )
             )
 

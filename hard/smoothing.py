@@ -4,9 +4,10 @@ The logarithms of a device's probabilities are averaged with exponential forgett
 is the confidence. They are floored, so that a window says no more than 50 to 1: with the default settings it
 takes two to change the activity. Another activity replaces the current one when it is `hysteresis` times as
 likely and the current one has lasted `min_hold_s`. Nobody stands up without moving: while the phone lies
-still, the average is taken over longer. All times are seconds on the device's clock: they mean the same at
-any hop and overlap. The ratio suits models whose probabilities are calibrated, as ours are; an overconfident
-one needs a larger ratio or a longer average.
+still, the average is taken over longer, unless the model itself averages (`averaging_s` in its card). All
+times are seconds on the device's clock: they mean the same at any hop and overlap. The ratio suits models
+whose probabilities are calibrated, as ours are; an overconfident one needs a larger ratio or a longer
+average.
 """
 
 from __future__ import annotations
@@ -103,7 +104,7 @@ class Smoother:
             state.moved_t = p.t_end
         still = p.t_end - state.moved_t > self._settings.settle_s
         time_s = self._settings.still_time_constant_s if still else self._settings.time_constant_s
-        keep = math.exp((state.t_end - p.t_end) / time_s)
+        keep = math.exp((state.t_end - p.t_end) / min(time_s, p.averaging_s))
         state.logs = [keep * a + (1 - keep) * b for a, b in zip(state.logs, logs, strict=True)]
         state.t_end = p.t_end
 

@@ -143,6 +143,7 @@ class Prediction(msgspec.Struct, frozen=True, gc=False):
     reason: str | None = None
     movement_g: float = math.inf  # rms body acceleration of the window; infinite: not measured
     passing: bool = False  # `unknown` between two postures: the steady label goes on by the probabilities
+    averaging_s: float = math.inf  # the smoother averages for no longer; see the model's card
 
 
 class Label(msgspec.Struct, frozen=True, gc=False):

@@ -20,7 +20,7 @@ from hard.datasets import CHECKOUT, hapt
 from hard.model import Model, load_model
 from hard.nets.hip import hip, solved
 from hard.nets.level import SWAY, SWAY_SIGNALS, rotate, still_frame, sway, turned, turning
-from hard.nets.pocket import ARM_RIDGE, MOVED_G, MOVING, STILL, LstmPocket
+from hard.nets.pocket import ARM_RIDGE, GAIT_FADE, MOVED_G, MOVING, STILL, LstmPocket
 from hard.nets.rest import FADE
 from hard.synthetic import SyntheticPhone
 from hard.types import F32, Windowing
@@ -79,9 +79,9 @@ def test_postures_are_told_by_the_fading_mean_of_sway(n: int, seed: int) -> None
     net = LstmPocket(len(LABELS)).eval()
     x = at_rest(n, 0.01, seed)
     numbers = net.sway(x)
-    state = torch.zeros(1, net.state)
+    state = torch.zeros(1, net.rest_state)
     for i in range(n):
-        seen, state = net.remember(x[i : i + 1], numbers[i : i + 1], state)
+        seen, state = net.remember(x[i : i + 1], numbers[i : i + 1], net.moved(x[i : i + 1]), state)
     weight = FADE ** torch.arange(n - 1, -1, -1.0)[:, None]
     mean = (weight * numbers.clamp(-net.clamp, net.clamp)).sum(dim=0) / weight.sum()
     torch.testing.assert_close(seen[0, :-1], mean, atol=1e-5, rtol=1e-5)
@@ -114,16 +114,51 @@ def test_movement_or_another_tilt_ends_what_is_known_of_rest(how: str) -> None:
         else:  # by 30 degrees half way
             x[:, 64:, 3] += 0.5
             x[:, 64:, 4] -= 0.13
-        logits, after = net.step(x, before)
-        assert not after.any()
-        torch.testing.assert_close(logits, net(x))
+        after = net.step(x, before)[1]
+        assert not after[:, : net.rest_state].any()
+        before[:, net.rest_state :] = 0
+        torch.testing.assert_close(net.step(x, before)[0], net(x))
+
+
+def walks(n: int, seed: int = 0) -> Tensor:
+    """Windows (n, 128, 6) of a body that moves."""
+    x = at_rest(n, 0.01, seed)
+    phase = torch.rand(n, 1, generator=torch.Generator().manual_seed(seed + 1)) * 6
+    x[:, :, 4] += 0.5 * torch.sin(torch.arange(128) * 0.25 + phase)
+    return x
+
+
+@given(n=st.integers(1, 6), seed=st.integers(0, 1000))
+def test_a_gait_is_told_by_the_fading_mean_of_what_was_said_of_it(n: int, seed: int) -> None:
+    torch.manual_seed(seed)
+    net = LstmPocket(len(LABELS)).eval()
+    x, state = walks(n, seed), torch.zeros(1, net.state)
+    with torch.no_grad():
+        for i in range(n):
+            said, state = net.step(x[i : i + 1], state)
+        alone = torch.log_softmax(net.gaits(*net.hip_frame(x)), dim=1)  # (n, MOVING + 1)
+    weight = GAIT_FADE ** torch.arange(n - 1, -1, -1.0)[:, None]
+    mean = (weight * alone).sum(dim=0) / weight.sum()
+    torch.testing.assert_close(said[0, :MOVING], mean[:MOVING], atol=1e-5, rtol=1e-4)
+    assert not state[:, : net.rest_state].any()
+
+
+def test_rest_ends_what_is_known_of_a_gait() -> None:
+    net = LstmPocket(len(LABELS)).eval()
+    before = torch.rand(1, net.state)
+    with torch.no_grad():
+        walked = net.step(walks(1), before)[1]
+        assert walked[:, net.rest_state :].any()
+        assert not net.step(at_rest(1, 0.003), walked)[1][:, net.rest_state :].any()
 
 
 def test_a_gait_is_told_without_what_was_known_of_rest() -> None:
     net = LstmPocket(len(LABELS)).eval()
     x = torch.from_numpy(phone_windows(5)[:, :, 3:])
+    before = torch.zeros(len(x), net.state)
+    before[:, : net.rest_state] = torch.rand(len(x), net.rest_state)
     with torch.no_grad():
-        fresh, known = net(x), net.step(x, torch.rand(len(x), net.state))[0]
+        fresh, known = net(x), net.step(x, before)[0]
     torch.testing.assert_close(known[:, :MOVING], fresh[:, :MOVING])
     rest = fresh[:, MOVING:].logsumexp(dim=1)
     torch.testing.assert_close(known[:, MOVING:].logsumexp(dim=1), rest, atol=1e-4, rtol=1e-4)

@@ -177,3 +177,13 @@ def test_a_posture_does_not_change_while_the_phone_lies_still_unless_the_model_i
     assert "standing" in {s.activity for s in run(series(rows))}  # with movement they would
     insisting = [sure("sitting")] * 10 + [sure("standing")] * 16
     assert run(still(insisting))[-1].activity == "standing"
+
+
+@given(sequences, st.floats(0.1, 4.0))
+def test_a_model_that_averages_is_averaged_no_longer_than_it_says(
+    rows: list[tuple[float, ...]], longest_s: float
+) -> None:
+    said = [msgspec.structs.replace(p, averaging_s=longest_s) for p in series(rows)]
+    both = SmoothingSettings(time_constant_s=longest_s, still_time_constant_s=longest_s)
+    capped = SmoothingSettings(time_constant_s=longest_s, still_time_constant_s=6.0)
+    assert run(said, capped) == run(series(rows), both)

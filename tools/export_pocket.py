@@ -21,7 +21,15 @@ from hard.nets.pocket import LstmPocket
 from hard.types import HardError, MotionRange, Windowing
 from tools.evaluate_sets import evaluate
 from tools.export import Stepping, export, state_texts, write_card
-from tools.pocket_pool import LABELS, POCKET_CHANNELS, SETS, TEMPERATURE, at_hops, read_pocket_pool
+from tools.pocket_pool import (
+    AVERAGING_S,
+    LABELS,
+    POCKET_CHANNELS,
+    SETS,
+    TEMPERATURE,
+    at_hops,
+    read_pocket_pool,
+)
 
 NAME: Final = "lstm-pocket"
 TOLERANCE: Final = 5e-5  # of a probability: in single precision they are within 2.2e-5 of double precision
@@ -91,6 +99,7 @@ def new_card(net: LstmPocket, command: str) -> SensorCard:
             "sp_sw_har, CC BY 4.0, cite M. Matey-Sanz et al., Data in Brief 50 (2023)"
         ),
         state=net.state,
+        averaging_s=AVERAGING_S,
         motion_range=MotionRange(4.0, 9.0),  # labelled windows of MotionSense who jog: at most 3.42 and 5.92
     )
 

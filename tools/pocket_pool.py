@@ -28,6 +28,7 @@ POCKET_CHANNELS: Final = CHANNELS[3:]
 """Gyroscope and total acceleration: nothing here depends on the gravity filter, nor on how it started."""
 PERSON: Final = 100  # a person's number in the pool: 100 times the number of the set, and the set's own
 TEMPERATURE: Final = 0.64  # divides the exported logits; --leave-out subjects finds it
+AVERAGING_S: Final = 0.5  # the most for the smoother, since the network averages; see the card
 PLACES: Final = (0, 1, 1)  # of SETS: at the waist, in a trouser pocket
 ONLY_GAIT: Final = 0.1  # without MotionSense, pockets only walk: gaits of MotionSense 76 -> 80 % with this
 BATCH: Final = 60  # recordings filtered in one call

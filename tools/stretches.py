@@ -7,6 +7,7 @@ every labelled stretch is a device of its own, which begins with the stretch and
 from __future__ import annotations
 
 import itertools
+import math
 from bisect import bisect_right
 from collections.abc import Sequence
 from pathlib import Path
@@ -110,12 +111,17 @@ def _labels(model: Model, recording: Recording, part: slice, at_s: F64) -> list[
 
 
 def smoothed(
-    stretch: NDArray[np.int64], labels: Sequence[str], probabilities: F32, movement_g: F32, hop_s: float
+    stretch: NDArray[np.int64],
+    labels: Sequence[str],
+    probabilities: F32,
+    movement_g: F32,
+    hop_s: float,
+    averaging_s: float = math.inf,
 ) -> NDArray[np.int64]:
     """The steady label at each of N windows a hop apart, (N,): index into `labels`, -1: `unknown`.
 
     stretch (N,): the windows' stretches, in order, each a device that nothing is known of before.
-    probabilities: (N, labels); movement_g: (N,) rms body acceleration.
+    probabilities: (N, labels); movement_g: (N,) rms body acceleration; averaging_s: of the model's card.
     """
     smoother = Smoother(SmoothingSettings())
     said = []
@@ -124,6 +130,7 @@ def smoothed(
             device=str(device), t_end=i * hop_s, activity="", confidence=0.0,
             probabilities=dict(zip(labels, row, strict=True)), rate_hz=RATE_HZ, gaps=0, arrival_s=0.0,
             end_s=0.0, model="", model_hash="", movement_g=float(movement_g[i]),
+            averaging_s=averaging_s,
         )  # fmt: skip
         activity = smoother.update(window).activity
         said.append(labels.index(activity) if activity in labels else -1)

@@ -26,7 +26,17 @@ from hard.imu import CHANNELS, in_turns
 from hard.nets.pocket import MOVING, RATE_HZ, LstmPocket
 from hard.types import G, HardError, Windowing
 from tools.confusion import Confusion, show
-from tools.pocket_pool import LABELS, PERSON, SETS, TEMPERATURE, at_hops, draw, draw_runs, read_pocket_pool
+from tools.pocket_pool import (
+    AVERAGING_S,
+    LABELS,
+    PERSON,
+    SETS,
+    TEMPERATURE,
+    at_hops,
+    draw,
+    draw_runs,
+    read_pocket_pool,
+)
 from tools.pocket_style import Styles, coloured
 from tools.pool import Pool
 from tools.scores import calibration_error
@@ -87,12 +97,12 @@ def train_postures(net: LstmPocket, pool: Pool, rng: np.random.Generator) -> Non
     spans = pool.spans[pool.spans[:, 2] >= MOVING]
     starts, there, labels = draw_runs(spans, POSTURE_RUNS, POSTURE_HOPS, Windowing().hop, rng)
     net.fit_sway(pool.windows(starts[there]))
-    state = torch.zeros(len(starts), net.state)
+    state = torch.zeros(len(starts), net.rest_state)
     parts = []
     for k in range(int(there.sum(dim=1).max())):
         rows = there[:, k].nonzero()[:, 0]
         x = pool.windows(starts[rows, k])
-        seen, state[rows] = net.remember(x, net.sway(x), state[rows])
+        seen, state[rows] = net.remember(x, net.sway(x), net.moved(x), state[rows])
         parts.append((seen, labels[rows] - MOVING))
     seen, y = (torch.cat(part) for part in zip(*parts, strict=True))
     parameters = net.posture.parameters()
@@ -183,7 +193,8 @@ def test(net: LstmPocket, held: Pools) -> Results:
             alone.append(net(held.seen.windows(part)).argmax(dim=1))
             movement.append(held.body.windows(part).square().mean(dim=1).sum(dim=1).sqrt())
     probabilities = torch.softmax(said / TEMPERATURE, dim=1).numpy()
-    steady = smoothed(spans, LABELS, probabilities, torch.cat(movement).numpy(), w.hop / w.rate_hz)
+    movement_g = torch.cat(movement).numpy()
+    steady = smoothed(spans, LABELS, probabilities, movement_g, w.hop / w.rate_hz, AVERAGING_S)
     truth, kind = held.seen.spans[spans][:, [2, 4]].T
     return Results(truth, kind, said, torch.cat(alone).numpy(), steady)
 

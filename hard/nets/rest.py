@@ -14,23 +14,23 @@ FADE: Final = 0.9  # of what is remembered, per window: 12 s; between 0.8 and 1 
 WANDER: Final = 0.01  # standard deviations of tilt, so that no wander has a logarithm
 
 
-def remember(numbers: Tensor, moved: Tensor, state: Tensor, fade: float) -> tuple[Tensor, Tensor]:
-    """What has been seen of bodies at rest, this window included, and what of it the next one is told.
+def remember(numbers: Tensor, alone: Tensor, state: Tensor, fade: float) -> tuple[Tensor, Tensor]:
+    """What has been seen of one kind of windows, these included, and what of it the next ones are told.
 
-    numbers: (N, n) of windows; moved: (N,) whether there was movement. Both (N, n + k + 1): the mean of the
+    numbers: (N, n) of windows; alone: (N,) whether a window is of another kind: of movement where rest is
+    remembered. It knows of none before it, and says nothing to the next. Both (N, n + k + 1): the mean of the
     numbers, the summed squares by which the first k of them were off theirs, and the number of windows; older
-    ones fade (West 1979, Comm. ACM 22, 532). A window with movement knows of none before it, and says nothing
-    to the next.
+    ones fade (West 1979, Comm. ACM 22, 532).
     """
     n = numbers.shape[1]
-    moved = moved[:, None]
-    known = torch.where(moved, torch.zeros_like(state), fade * state)
+    alone = alone[:, None]
+    known = torch.where(alone, torch.zeros_like(state), fade * state)
     before = known[:, -1:]  # windows
     mean = torch.where(before > 0, state[:, :n], numbers)
     off = numbers - mean
     squares = known[:, n:-1] + off[:, : state.shape[1] - n - 1].square() * before / (before + 1.0)
     seen = torch.cat([mean + off / (before + 1.0), squares, before + 1.0], dim=1)
-    return seen, torch.where(moved, torch.zeros_like(seen), seen)
+    return seen, torch.where(alone, torch.zeros_like(seen), seen)
 
 
 class RestRule(nn.Module):
