@@ -88,8 +88,8 @@ class Broker:
 
     def listen_many(self, filters: dict[str, int], on_messages: OnMessages) -> None:
         """The same, with all messages that came together: (topic, payload)."""
-        self._filters |= filters
         self._on_messages = on_messages
+        self.relisten((), filters)
 
     def relisten(self, old: Collection[str], filters: dict[str, int]) -> None:
         """Listen to other filters instead of `old`, now and on every connect; what stays is not touched."""

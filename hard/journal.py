@@ -66,7 +66,7 @@ class JournalHandler(logging.Handler):
             "THREAD_NAME": record.threadName or "",
             "CODE_FILE": record.pathname,
             "CODE_LINE": str(record.lineno),
-            "CODE_FUNC": record.funcName,
+            "CODE_FUNC": record.funcName or "",
         }
         for name, value in extras(record).items():
             fields["MESSAGE_ID" if name == "kind" else name.upper()] = (

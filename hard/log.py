@@ -161,7 +161,7 @@ class _Run:
     def summary(self) -> logging.LogRecord:
         r = self._first
         text = f"{self.n - self.most} more like this: {r.getMessage()}"
-        more = logging.LogRecord(r.name, r.levelno, r.pathname, r.lineno, text, (), None)
+        more = logging.LogRecord(r.name, r.levelno, r.pathname, r.lineno, text, (), None, r.funcName)
         more.kind = "lost"
         return more
 

@@ -163,6 +163,22 @@ def test_the_journal_gets_priority_device_and_message_id(tmp_path: Path) -> None
     handler.close()
 
 
+def test_the_journal_is_told_how_often_messages_were_left_out(tmp_path: Path) -> None:
+    path, repeats = tmp_path / "socket", Repeats()
+    for _ in range(Repeats.SAME + 3):
+        repeats.allow(record("again"), 0.0)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as journal:
+        journal.bind(str(path))
+        journal.settimeout(5)
+        handler = JournalHandler(path)
+        for left_out in repeats.summaries(11.0):
+            handler.handle(left_out)
+        told = fields(journal.recv(65536))
+        handler.close()
+    assert told["MESSAGE"] == "3 more like this: again"
+    assert told["MESSAGE_ID"] == MESSAGE_IDS["lost"]
+
+
 def test_message_ids_are_distinct_ids_of_128_bits() -> None:
     assert len(set(MESSAGE_IDS.values())) == len(MESSAGE_IDS)
     assert all(re.fullmatch("[0-9a-f]{32}", value) for value in MESSAGE_IDS.values())

@@ -141,6 +141,23 @@ def test_what_needs_a_restart_is_named(daemon: Daemon) -> None:
     assert "not in force before the next restart: broker.keepalive_s, output.prefix" in err
 
 
+def test_phones_that_are_no_longer_listened_to_come_back_by_another_topic(daemon: Daemon) -> None:
+    board = "sources: {enabled: [%s], serial: {port: /dev/absent, device: board}, mqtt: {topics: [%s]}}"
+    daemon.phone.send(4)
+    daemon.wait_labels(1)
+    usual, other = "{filter: hard/+/imu, codec: native}", "{filter: other/+/imu, codec: native}"
+    assert daemon.reload(board % ("serial", usual)).returncode == 0
+    n = len(daemon.labels())
+    daemon.phone.send(4)
+    assert daemon.reload(board % ("serial, mqtt", other)).returncode == 0
+    daemon.phone.send(4)  # nobody listens to the old topic
+    daemon.phone.send(4, "other/alice/imu")
+    daemon.wait_labels(n + 1)
+    log = daemon.log()
+    assert "messages 16" in log  # before, and by the other topic
+    assert "bad_device" not in log
+
+
 def test_reload_without_a_daemon_says_so(hard: Hard, tmp_path: Path) -> None:
     done = hard.run("reload")
     assert done.returncode == 1

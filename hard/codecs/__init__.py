@@ -19,6 +19,10 @@ MAX_NAME: Final = 64
 _ODD: Final = re.compile(r"[+#/$\s]+")
 
 
+UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""What reading JSON raises: not JSON, not UTF-8, nested without end."""
+
+
 class PayloadError(ValueError):
     """A payload that cannot be read; the text says why, for the person who sent it."""
 

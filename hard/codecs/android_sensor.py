@@ -11,7 +11,7 @@ from typing import Final
 import msgspec
 import numpy as np
 
-from hard.codecs import CodecOptions, PayloadError, safe_name
+from hard.codecs import UNREADABLE, CodecOptions, PayloadError, safe_name
 from hard.stats import Counters
 from hard.types import Chunk, Message, Readings, Sensor
 
@@ -44,7 +44,7 @@ class AndroidSensorCodec:
     def decode(self, message: Message) -> Sequence[Chunk | Readings]:
         try:
             event = _DECODER.decode(message.payload)
-        except (msgspec.DecodeError, UnicodeDecodeError) as e:
+        except UNREADABLE as e:
             raise PayloadError(f"Android sensor event: {e}") from None
         base, _, last = message.topic.rpartition("/")
         dedicated = last in SENSORS

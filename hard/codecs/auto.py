@@ -9,7 +9,7 @@ from typing import Final
 
 import msgspec
 
-from hard.codecs import Codec, CodecOptions, PayloadError
+from hard.codecs import UNREADABLE, Codec, CodecOptions, PayloadError
 from hard.registry import make_codec
 from hard.stats import Counters
 from hard.types import Chunk, Message, Readings
@@ -31,7 +31,7 @@ def recognise(topic: str, payload: bytes) -> str | None:
         return "phyphox" if named else "hyperimu" if values >= _COLUMNS_HYPERIMU else None
     try:
         found = msgspec.json.decode(payload)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except UNREADABLE:
         return None
     if isinstance(found, list):
         return "json" if found and isinstance(found[0], dict) else None

@@ -9,7 +9,7 @@ from typing import Final
 import msgspec
 import numpy as np
 
-from hard.codecs import CodecOptions, PayloadError, safe_name, units
+from hard.codecs import UNREADABLE, CodecOptions, PayloadError, safe_name, units
 from hard.stats import Counters, Drop
 from hard.types import Chunk, Message, Readings, Sensor
 
@@ -60,7 +60,7 @@ class GenericCodec:
     def decode(self, message: Message) -> Sequence[Chunk | Readings]:
         try:
             found = msgspec.json.decode(message.payload)
-        except (msgspec.DecodeError, UnicodeDecodeError) as e:
+        except UNREADABLE as e:
             raise PayloadError(f"JSON: {e}") from None
         device = message.topic.rpartition("/")[2]
         if isinstance(found, dict):

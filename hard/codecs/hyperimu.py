@@ -11,7 +11,7 @@ from typing import Final
 import msgspec
 import numpy as np
 
-from hard.codecs import AXES, CodecOptions, PayloadError, safe_name
+from hard.codecs import AXES, UNREADABLE, CodecOptions, PayloadError, safe_name
 from hard.stats import Counters
 from hard.types import Chunk, HardError, Message, Readings, Sensor
 
@@ -49,7 +49,7 @@ class HyperImuCodec:
                 for name, sensor in _NAMED
                 if name in fields
             ]
-        except (msgspec.DecodeError, UnicodeDecodeError) as e:
+        except UNREADABLE as e:
             raise PayloadError(f"HyperIMU: {e}") from None
         if any(len(v) < 3 for _, v in values):
             raise PayloadError("HyperIMU: a sensor with fewer than three values")

@@ -11,7 +11,7 @@ from typing import Final, Literal
 import msgspec
 import numpy as np
 
-from hard.codecs import CodecOptions, PayloadError
+from hard.codecs import UNREADABLE, CodecOptions, PayloadError
 from hard.stats import Counters
 from hard.types import F64, MAX_TIME_S, Chunk, G, Message
 
@@ -62,7 +62,7 @@ class NativeCodec:
         gyro = not flags & NO_GYRO
         if not gyro:
             samples = np.pad(samples[:, :3], ((0, 0), (0, 3)))
-        device = message.topic.rsplit("/", 2)[-2]
+        device = message.topic.rsplit("/", 2)[-2:][0]  # PREFIX/DEVICE/imu; or the only level
         return (Chunk(device, t, samples, message.arrival_s, gyro),)
 
 
@@ -105,7 +105,7 @@ def _unpack(payload: bytes) -> tuple[F64, np.ndarray, int]:
 def _from_json(payload: bytes) -> tuple[F64, np.ndarray, int]:
     try:
         twin = _TWIN.decode(payload)
-    except (msgspec.DecodeError, UnicodeDecodeError) as e:
+    except UNREADABLE as e:
         raise PayloadError(f"JSON: {e}") from None
     count = len(twin.samples)
     if not 1 <= count <= MAX_COUNT:

@@ -14,7 +14,7 @@ from typing import Final
 import msgspec
 import numpy as np
 
-from hard.codecs import CodecOptions, PayloadError, safe_name
+from hard.codecs import UNREADABLE, CodecOptions, PayloadError, safe_name
 from hard.log import Sampled
 from hard.stats import Counters, Drop
 from hard.types import F64, Chunk, Message, Readings, Sensor
@@ -87,7 +87,7 @@ class PhyphoxCodec:
                     self._clock(device, msgspec.json.decode(raw, type=_Clock))
                 elif head == b'"' and name.lower() in ("dev", "device", "uniqueid"):
                     device = safe_name(msgspec.json.decode(raw, type=str))
-        except (msgspec.DecodeError, UnicodeDecodeError) as e:
+        except UNREADABLE as e:
             raise PayloadError(f"phyphox: {e}") from None
         return device, buffers
 

@@ -12,7 +12,7 @@ from typing import Final
 import msgspec
 import numpy as np
 
-from hard.codecs import CodecOptions, PayloadError, safe_name
+from hard.codecs import UNREADABLE, CodecOptions, PayloadError, safe_name
 from hard.stats import Counters, Drop
 from hard.types import F64, Chunk, G, Message, Readings, Sensor
 
@@ -63,7 +63,7 @@ class SensorLoggerCodec:
     def decode(self, message: Message) -> Sequence[Chunk | Readings]:
         try:
             batch = _DECODER.decode(message.payload)
-        except (msgspec.DecodeError, UnicodeDecodeError) as e:
+        except UNREADABLE as e:
             raise PayloadError(f"Sensor Logger: {e}") from None
         device = safe_name(batch.deviceId or message.topic)
         rows: dict[str, list[float]] = {}  # by the sensor's name: time, x, y, z, time, x, ...

@@ -127,7 +127,7 @@ def decode(payload: bytes) -> Label:
             seq=a.seq,
             latency_ms=a.latency_ms,
         )  # fmt: skip
-    except msgspec.DecodeError as e:
+    except (msgspec.DecodeError, RecursionError) as e:
         raise ValueError(str(e)) from None
 
 
@@ -140,7 +140,7 @@ def decode_totals(payload: bytes) -> DayTotals:
     """The totals in a payload; raises ValueError where there are none."""
     try:
         t = _TOTALS_DECODER.decode(payload)
-    except msgspec.DecodeError as e:
+    except (msgspec.DecodeError, RecursionError) as e:
         raise ValueError(str(e)) from None
     return DayTotals(t.device, t.day, t.seconds)
 

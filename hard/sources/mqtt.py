@@ -24,7 +24,7 @@ class MqttSource:
         self._stopped = False
 
     def start(self) -> None:
-        """Register with the broker connection; to be called before that starts."""
+        """Subscribe, on every connect and at once where there is a connection."""
         self._broker.listen_many(_filters(self._settings), self._take)
 
     def change(self, settings: SourcesSettings) -> None:
@@ -33,7 +33,8 @@ class MqttSource:
         self._broker.relisten(_filters(old), _filters(settings.mqtt))
 
     def stop(self) -> None:
-        self._stopped = True
+        self._stopped = True  # for what is on its way
+        self._broker.relisten(_filters(self._settings), {})
 
     def _take(self, messages: list[tuple[str, bytes]]) -> None:
         if self._stopped:
