@@ -6,6 +6,7 @@ import time
 from types import TracebackType
 from typing import Final
 
+import msgspec
 import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn
@@ -26,6 +27,8 @@ from hard.stats import Counters
 from hard.types import Chunk, HardError, Readings
 
 CONNECT_S: Final = 5.0
+BACK_S: Final = 1.0  # a message may come late by this
+JUMP_S: Final = 10.0  # a step of a device's clock beyond this is no pause: somebody set it
 
 
 class Capture:
@@ -47,6 +50,7 @@ class Capture:
         self._router = Router([(t.filter, make_codec(t.codec, t, counters)) for t in mqtt.topics])
         self._aligner = Aligner(counters)
         self._chunks: list[Chunk] = []
+        self.restarts = 0  # of what is kept, since the device's clock jumped
         self._heard_s = time.monotonic()  # when it last sent anything
 
     def __enter__(self) -> Capture:
@@ -82,7 +86,22 @@ class Capture:
                         self._others.add(item.device)
                     continue
                 self._heard_s = message.arrival_s
-                self._chunks += self._aligner.push(item) if isinstance(item, Readings) else (item,)
+                for chunk in self._aligner.push(item) if isinstance(item, Readings) else (item,):
+                    self._keep(chunk)
+
+    def _keep(self, chunk: Chunk) -> None:
+        """What is kept is of one clock: where it jumps, that begins anew."""
+        finite = np.isfinite(chunk.t)
+        t, samples = chunk.t[finite], chunk.samples[finite]
+        if not len(t):
+            return
+        steps = np.diff(t, prepend=self._chunks[-1].t[-1] if self._chunks else t[0])
+        jumps = np.flatnonzero((steps < -BACK_S) | (steps > JUMP_S))
+        if len(jumps):
+            self._chunks.clear()
+            self.restarts += 1
+            t, samples = t[jumps[-1] :], samples[jumps[-1] :]
+        self._chunks.append(msgspec.structs.replace(chunk, t=t, samples=samples))
 
     def countdown(self, bar: Progress, stop: Stop, after_s: float, patience_s: float) -> None:
         """Wait for the first sample, then for `after_s` seconds; what came until then is forgotten."""
@@ -111,15 +130,19 @@ class Capture:
         raise HardError(f"nothing comes from {self.device!r} for {patience_s:g} s; {beside}")
 
     def recording(self) -> Recording:
-        """What was kept, by the device's clock, each time once; (n, 3) where no gyroscope was heard."""
+        """What was kept, by the device's clock, each time once; (n, 3) where no gyroscope was heard.
+
+        Where one was, what came without is left out.
+        """
         if not self._chunks:
             return Recording(self.device, np.empty(0), np.empty((0, 6), np.float32))
-        t = np.concatenate([c.t for c in self._chunks])
-        samples = np.concatenate([c.samples for c in self._chunks])
-        good = np.isfinite(t) & np.isfinite(samples).all(axis=1)
+        gyro = any(c.gyro for c in self._chunks)
+        chunks = [c for c in self._chunks if c.gyro == gyro]
+        t = np.concatenate([c.t for c in chunks])
+        samples = np.concatenate([c.samples for c in chunks])
+        good = np.isfinite(samples).all(axis=1)
         t, first = np.unique(t[good], return_index=True)
-        width = 6 if any(c.gyro for c in self._chunks) else 3
-        return Recording(self.device, t, samples[good][first, :width])
+        return Recording(self.device, t, samples[good][first, : 6 if gyro else 3])
 
 
 class Seconds(ProgressColumn):

@@ -48,7 +48,8 @@ class Care:
         progress = Progress(
             lambda: [s for group in runtime.stages.values() for s in group], settings.health.stuck_s
         )
-        self._examiner = Examiner(runtime, progress, link.broker, str(config) if config else None)
+        name = os.fsencode(config).decode("utf-8", "replace") if config else None  # paths may be any bytes
+        self._examiner = Examiner(runtime, progress, link.broker, name)
         topic = f"{settings.output.prefix}/health"
         self._supervisor = Supervisor(
             self._notifier, self._examiner, runtime,

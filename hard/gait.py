@@ -56,7 +56,20 @@ class Seconds(msgspec.Struct, frozen=True):
 
 
 def seconds(t: F64, acc: F64) -> Seconds:
-    """Cut samples (n, 3) in m/s² at times t (n,) [s], increasing, into whole seconds on a grid of 50 Hz."""
+    """Cut samples (n, 3) in m/s² at times t (n,) [s], increasing, into whole seconds on a grid of 50 Hz.
+
+    Between parts of a recording that are more than a second apart stands a second without samples, however
+    long the pause.
+    """
+    parts = []
+    breaks = np.flatnonzero(np.diff(t) > 1.0) + 1
+    for part, values in zip(np.split(t, breaks), np.split(acc, breaks), strict=True):
+        parts += [_unbroken(part, values), Seconds(np.zeros((1, int(RATE_HZ), 3)), np.full(1, np.nan))]
+    parts.pop()
+    return Seconds(np.concatenate([p.acc for p in parts]), np.concatenate([p.motion_g for p in parts]))
+
+
+def _unbroken(t: F64, acc: F64) -> Seconds:
     n = int(RATE_HZ)
     whole = int(t[-1] - t[0]) if len(t) else 0
     if not whole:

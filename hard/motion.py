@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Final, NamedTuple
 
+import msgspec
+
 from hard.broker import Broker
 from hard.card import find_model, read_card
 from hard.config import state_dir
@@ -95,7 +97,9 @@ class Motion:
 
         if not self._engine.call(apply, CHANGE_S):
             raise HardError("the engine is busy and nothing was changed; reload again")
-        self._settings, self._models = settings, models
+        # with the engine as it was started
+        self._settings = msgspec.structs.replace(settings, engine=self._settings.engine)
+        self._models = models
         self.intake.change(settings.sources, codecs)
 
 

@@ -46,10 +46,13 @@ def record(
     with stop.on_signals(), Capture(settings, url, device) as capture, progress_bar(console) as bar:
         bar.console.print(f"listening to {url} for {device}", highlight=False)
         capture.countdown(bar, stop, after_s, PATIENCE_S)
-        task = bar.add_task(f"{device}: {label}", total=seconds)
+        task, restarts = bar.add_task(f"{device}: {label}", total=seconds), 0
         while not stop.event.is_set():
             capture.take(0.1)
             capture.check(PATIENCE_S)
+            if capture.restarts > restarts:
+                restarts = capture.restarts
+                bar.console.print(f"the clock of {device} jumped: beginning anew", highlight=False)
             t = capture.recording().t
             passed_s = float(t[-1] - t[0]) if len(t) else 0.0
             bar.update(task, completed=min(passed_s, seconds))

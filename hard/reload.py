@@ -40,7 +40,7 @@ class Reloader:
     ) -> None:
         """`load` reads the configuration again, from where `settings` came."""
         self._load = load
-        self._settings = settings
+        self._settings = self._started = settings
         self._motion = motion
         self._outputs = outputs
         self._notifier = notifier
@@ -64,7 +64,7 @@ class Reloader:
 
     def _follow(self, new: Settings) -> None:
         names = changed(self._settings, new)
-        waiting = [name for name in names if not is_live(name)]
+        waiting = [name for name in changed(self._started, new) if not is_live(name)]
         if _parts(new) != _parts(self._settings):
             raise HardError("sources.enabled: a camera, or the first source of motion, comes or goes with a "
                             "restart only")  # fmt: skip

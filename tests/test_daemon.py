@@ -120,6 +120,14 @@ def test_a_signal_ends_everything_within_five_seconds(hard: Hard, port: int, num
     assert not any(child.is_running() for child in children)
 
 
+def test_a_configuration_may_have_a_name_of_any_bytes(hard: Hard, port: int, tmp_path: Path) -> None:
+    config = tmp_path / os.fsdecode(b"caf\xe9.yaml")
+    config.write_text("log_level: warning\n")
+    process = run_embedded(hard, port, "--config", str(config), "--for", "2")
+    _, err = process.communicate(timeout=30)
+    assert (process.returncode, err) == (0, "")
+
+
 def test_a_signal_during_start_up_ends_it_too(hard: Hard, port: int) -> None:
     process = run_embedded(hard, port)
     process.send_signal(signal.SIGTERM)

@@ -82,6 +82,15 @@ def test_a_second_with_missing_samples_is_neither_stand_nor_walk() -> None:
     assert gait.progress(gait.seconds(t, acc)) == (3, 10)
 
 
+def test_a_clock_that_jumps_by_fifty_years_costs_no_memory() -> None:
+    t, acc = recording(np.random.default_rng(0))
+    jumped = np.where(t < t[0] + 1.5, t, t + 1.6e9)
+    found = gait.seconds(jumped, acc)
+    assert len(found.motion_g) < t[-1] - t[0] + 2
+    assert np.isnan(found.motion_g[1])
+    assert gait.progress(found)[1] == gait.progress(gait.seconds(t[t >= t[0] + 1.5], acc[t >= t[0] + 1.5]))[1]
+
+
 @pytest.mark.data
 def test_the_people_of_a_recording_are_found_as_they_wear_it(data: Path) -> None:
     """One recording; all of them are in `tools/evaluate.py calibration`."""

@@ -14,6 +14,7 @@ from rich.console import Console
 from conftest import Hard, listening, wait_for
 from hard.broker import Broker, BrokerUrl
 from hard.capture import progress_bar
+from hard.codecs.native import encode
 from hard.datasets.hapt import LABELS, Session, read_sessions
 from hard.profiles import calibrations, heads
 from hard.record import folder_of, read_calibration, write
@@ -194,6 +195,29 @@ def test_a_live_device_is_recorded_as_it_sent(
     np.testing.assert_allclose(kept.t, sent.t[:501], atol=1e-6)
     np.testing.assert_allclose(kept.samples, sent.samples[:501], rtol=1e-5, atol=1e-6)
     assert read_calibration(path) == calibrations(tmp_path / "state").get("alice") is not None
+
+
+def test_a_recording_begins_anew_where_the_device_s_clock_does(
+    hard: Hard, port: int, tmp_path: Path, session: Session, daemon: Lines
+) -> None:
+    """An app that is started again, and a board that learns the time."""
+    sent = part(session, "sitting", 12)
+    options = ("--device", "alice", "--label", "sitting", "--seconds", "5", "--after", "0")
+    recording = hard.start("record", *options, "--broker", f"mqtt://127.0.0.1:{port}")
+    Lines(recording).until("listening to")
+    phone = Broker(BrokerUrl("127.0.0.1", port), Counters())
+    phone.start()
+    assert phone.wait_ready(15)
+    for began_s, first, end in ((500.0, 0, 100), (0.0, 100, 200), (1.6e9, 200, 600)):
+        for i in range(first, end, 50):
+            t = began_s + sent.t[i : i + 50]
+            phone.publish("hard/alice/imu", encode(t, sent.samples[i : i + 50]), qos=1)
+    _, err = recording.communicate(timeout=30)
+    phone.stop()
+    assert recording.returncode == 0, err
+    (path,) = folder_of(tmp_path / "state", "alice").glob("*.csv")
+    np.testing.assert_allclose(read_recording(path).samples, sent.samples[200:451], rtol=1e-5, atol=1e-6)
+    assert "the clock of alice jumped: beginning anew" in err
 
 
 def test_a_person_gets_a_head_and_loses_it_again(
