@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import sqlite3
 import threading
 import time
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Final, TypeAlias
 
 from hard.stats import Counters, Drop
+from hard.synthetic import NAME
 from hard.types import DayTotals, Event, Label
 
 log = logging.getLogger(__name__)
@@ -20,6 +22,8 @@ PUBLISH_EVERY_S: Final = 60.0  # for each device
 PUBLISH_MOST: Final = 200  # devices a second, so that thousands do not hold up the labels
 FLEET: Final = 100  # sums; from here on they are taken together, every so many seconds
 GATHER_S: Final = 5.0
+BEGIN_AFTER_S: Final = 10.0  # of a day: the last windows of the old one may be late
+SILENT_DAYS: Final = 7  # before the start; who has been silent for longer keeps the totals of their last day
 PRUNE_AFTER_S: Final = 3600.0  # of a day: a clock that is wrong for a moment costs no history
 MAX_PENDING: Final = 100_000  # sums that may wait for a disk that fails
 FILE: Final = "totals.sqlite3"
@@ -94,6 +98,12 @@ class Store:
         query = "SELECT activity, seconds FROM totals WHERE day = ? AND device = ?"
         return dict(self._db.execute(query, (day, device)))
 
+    def devices(self, since: str, before: str) -> dict[str, str]:
+        """Newest day of each device, of the days between."""
+        assert self._db is not None
+        query = "SELECT device, MAX(day) FROM totals WHERE day >= ? AND day < ? GROUP BY device"
+        return dict(self._db.execute(query, (since, before)))
+
     def close(self) -> None:
         db, self._db = self._db, None
         if db is not None:
@@ -130,13 +140,15 @@ class Totals:
         self._pending: dict[Key, float] = {}  # this and the rest: the thread of `run`
         self._today: dict[str, DayTotals] = {}
         self._taken_s = -GATHER_S
+        self._past: dict[str, DayTotals] = {}  # what an earlier day came to, where that is not published yet
         self._due: set[str] = set()  # devices whose totals changed since they were published
         self._leaving: set[str] = set()  # forgotten devices whose seconds may not be written yet
-        self._published: dict[str, tuple[float, str]] = {}  # monotonic seconds and day
+        self._published: dict[str, tuple[float, str]] = {}  # monotonic seconds and day; silent devices', too
         self._write_every_s = write_every_s  # what a kill can lose
         self._tried_s = -write_every_s
         self._date, self._date_since_s = "", 0.0  # today, and when that began (monotonic)
         self._pruned = ""  # the day on which it was
+        self._begun = ""  # the day that devices which say nothing have begun
         self._failing: str | None = None  # why the disk took nothing the last time
 
     @property
@@ -189,23 +201,23 @@ class Totals:
             self._date, self._date_since_s = today.isoformat(), now_s
         writing = last or now_s - self._tried_s >= self._write_every_s
         fresh, gone = self._summed(now_s, writing)
-        if writing and (fresh or self._pending):
+        beginning = self._begun != self._date and now_s - self._date_since_s >= BEGIN_AFTER_S
+        if writing and (fresh or self._pending or (beginning and self._store.path.exists())):
+            self._tried_s = now_s
             self._open()
         for key, seconds in fresh.items():
+            self._leaving.discard(key[1])
             self._take(key, seconds)
+        if beginning:
+            self._begin_day(today)
         for device in {device for _, device, _ in fresh} - gone:
             self._show(self._today[device])
         self._leaving |= gone
         if writing and self._pending:
-            self._tried_s = now_s
             self._write(today, settled=now_s - self._date_since_s >= PRUNE_AFTER_S)
         self._publish_due(now_s, last)
         if not self._pending:
-            for device in self._leaving:
-                self._today.pop(device, None)
-                self._published.pop(device, None)
-                self._due.discard(device)
-            self._leaving.clear()
+            self._let_go()
 
     def _summed(self, now_s: float, all_of_it: bool) -> tuple[dict[Key, float], set[str]]:
         """What the engine has summed, and whom it has forgotten, since it was last asked."""
@@ -223,15 +235,45 @@ class Totals:
     def _take(self, key: Key, seconds: float) -> None:
         day, device, activity = key
         self._pending[key] = self._pending.get(key, 0.0) + seconds
-        self._leaving.discard(device)
         total = self._today.get(device)
         if total is not None and day < total.day <= self._date:
             return  # late by a moment, at midnight; or else the clock was ahead
         if total is None or day != total.day:
-            total = DayTotals(device, day, self._read(day, device))
+            total = self._begin(device, day)
         sums = total.seconds | {activity: total.seconds.get(activity, 0.0) + seconds}
         self._today[device] = DayTotals(device, day, sums)
         self._due.add(device)
+
+    def _begin(self, device: str, day: str) -> DayTotals:
+        """A device's total of another day than before; what that came to is still to be published."""
+        before = self._today.get(device)
+        if before is not None and device in self._due:
+            self._past[device] = before
+        self._today[device] = DayTotals(device, day, self._read(day, device))
+        return self._today[device]
+
+    def _begin_day(self, today: date) -> None:
+        """Let the devices that say nothing begin the day, too: the broker still has another one's totals."""
+        if not self._begun and self._store.is_open:
+            since = (today - timedelta(days=SILENT_DAYS)).isoformat()
+            for device, day in self._devices(since, self._date).items():
+                if not re.fullmatch(NAME.format(r"\d+"), device):  # what those said goes with the daemon
+                    self._published.setdefault(device, (-PUBLISH_EVERY_S, day))
+        self._begun = self._date
+        for device, (_, day) in self._published.items():
+            if day != self._date and (device not in self._today or self._today[device].day != self._date):
+                if device not in self._today:
+                    self._leaving.add(device)
+                self._begin(device, self._date)
+                self._due.add(device)
+
+    def _let_go(self) -> None:
+        """Of forgotten devices nothing stays but the day of what the broker has, unless that is empty."""
+        for device in self._leaving - self._due:
+            total = self._today.pop(device, None)
+            if total is not None and not total.seconds:
+                self._published.pop(device, None)
+        self._leaving &= self._due
 
     def _publish_due(self, now_s: float, last: bool) -> None:
         never = (-PUBLISH_EVERY_S, "")
@@ -242,8 +284,11 @@ class Totals:
             due = last or day != total.day or now_s - at_s >= PUBLISH_EVERY_S
             if room <= 0:
                 break
+            if due and device in self._past:
+                room -= 1
+                self._publish(self._past.pop(device))
             room -= due
-            if due and self._publish(total):
+            if due and (self._publish(total) or device in self._leaving):  # it is renewed on the next connect
                 self._published[device] = (now_s, total.day)
                 self._due.discard(device)
 
@@ -268,6 +313,13 @@ class Totals:
             return {}
         try:
             return self._store.read(day, device)
+        except sqlite3.Error as e:
+            self._complain(e)
+            return {}
+
+    def _devices(self, since: str, before: str) -> dict[str, str]:
+        try:
+            return self._store.devices(since, before)
         except sqlite3.Error as e:
             self._complain(e)
             return {}

@@ -143,12 +143,69 @@ def test_it_publishes_once_a_minute_on_a_new_day_and_at_the_end(path: Path) -> N
     assert wire.shown["a"].seconds == {"walking": 99}  # the table is always up to date
     made.emit([label(200, "walking", MIDNIGHT_S)])
     made.tick(200, MIDNIGHT_S)
-    assert wire.sent[-1] == DayTotals("a", "2026-03-02", {"walking": 1})
+    assert wire.sent[2:] == [
+        DayTotals("a", "2026-03-01", {"walking": 99}),  # what the old day came to
+        DayTotals("a", "2026-03-02", {"walking": 1}),
+    ]
     made.emit([label(201, "sitting", MIDNIGHT_S)])
     made.tick(201, MIDNIGHT_S)
-    assert len(wire.sent) == 3
+    assert len(wire.sent) == 4
     end(made, 202, MIDNIGHT_S)
     assert wire.sent[-1].seconds == {"walking": 1, "sitting": 1}
+
+
+@pytest.mark.parametrize("then", ["silent", "forgotten", "restarted"])
+def test_a_device_that_says_nothing_begins_the_day_all_the_same(path: Path, then: str) -> None:
+    """A subscriber that shows `today` has nothing else to go by: the retained totals are yesterday's."""
+    made, wire, _ = keeper(path)
+    made.emit(walk(0, 5) + walk(0, 5, device="synthetic-1"))
+    made.tick(100.0, NOON_S)
+    made.emit([label(6, "sitting")])
+    made.tick(101.0, NOON_S)
+    if then == "forgotten":
+        made.forget(["a"])
+    made.tick(170.0, NOON_S)
+    assert wire.sent[-1] == DayTotals("a", "2026-03-01", {"walking": 5, "sitting": 1})
+    if then == "restarted":
+        end(made, 180.0, NOON_S)
+        made, wire, _ = keeper(path)
+    for day in range(3):
+        for second in range(20):
+            made.tick(200.0 + 86_400 * day + second, MIDNIGHT_S + 86_400 * day + second)
+    begun = [DayTotals("a", f"2026-03-0{day}", {}) for day in (2, 3, 4)]
+    sent = [t for t in wire.sent if t.device == "a" and t.day > "2026-03-01"]
+    assert sent == (begun if then == "silent" else begun[:1])  # once is enough for who does not return
+    if then == "restarted":
+        assert {t.device for t in wire.sent} == {"a"}  # and not the phone that does not exist
+    made.emit(walk(1000, 2, utc_s=NOON_S + 2 * 86_400))
+    made.tick(200.0 + 2 * 86_400 + 100, NOON_S + 2 * 86_400)
+    assert wire.sent[-1].seconds == {"walking": 2}
+    assert stored(path) == {"walking": 5, "sitting": 1}
+
+
+def test_a_last_window_that_is_late_at_midnight_is_published_with_its_day(path: Path) -> None:
+    made, wire, _ = keeper(path)
+    made.emit(walk(0, 5, utc_s=MIDNIGHT_S - 10))
+    made.tick(100.0, MIDNIGHT_S - 1)
+    made.tick(102.0, MIDNIGHT_S + 1)
+    made.emit([label(6, "walking", MIDNIGHT_S - 0.1)])
+    made.tick(103.0, MIDNIGHT_S + 2)
+    made.tick(113.0, MIDNIGHT_S + 12)
+    assert wire.sent[1:] == [DayTotals("a", "2026-03-01", {"walking": 6}), DayTotals("a", "2026-03-02", {})]
+
+
+def test_devices_that_went_while_the_disk_failed_leave_nothing_in_memory(path: Path) -> None:
+    path.parent.write_text("a file where the folder should be")
+    made, _, _ = keeper(path)
+    for i in range(50):
+        made.emit(walk(0, 5, device=f"d{i}"))
+        made.tick(100.0 + 40 * i, NOON_S)
+        made.forget([f"d{i}"])
+    path.parent.unlink()
+    for i in range(50, 100):
+        made.tick(100.0 + 40 * i, NOON_S)
+    assert stored(path, device="d49") == {"walking": 5}
+    assert made._today == {}
 
 
 def test_what_no_broker_takes_is_published_later(path: Path) -> None:
