@@ -10,12 +10,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from jinja2 import Environment
 
 from conftest import ROOT, Hard, Mosquitto, wait_for
 from hard.broker import Broker, BrokerUrl
 from hard.card import find_model, read_card
 from hard.settings import HomeAssistantSettings, OutputSettings
-from hard.sinks.discovery import config_topic, object_id
+from hard.sinks.discovery import config_payload, config_topic, object_id
 from hard.sinks.homeassistant import MAX_DELAY_S, HomeAssistantSink
 from hard.stats import Counters
 from hard.types import Label, Prediction
@@ -174,7 +175,9 @@ def test_the_payload_keeps_the_documented_rules(house: House, device: str) -> No
         "activity", "confidence", "moving", "rate", *(f"total_{name}" for name in LABELS),
     }  # fmt: skip
     triggers = {(c["type"], c["subtype"]) for c in components.values() if c["p"] == "device_automation"}
-    assert triggers == {(change, name) for change in ("enter", "exit") for name in [*LABELS, "unknown"]}
+    assert triggers == {
+        (change, name) for change in ("enter", "exit") for name in LABELS
+    }  # `unknown` has no events
     assert components["enter_walking"]["topic"] == f"hard/{device}/event"
     (availability,) = root["availability"]
     assert availability["topic"] == "hard/status"
@@ -231,6 +234,31 @@ def test_a_forgotten_device_is_removed_where_the_settings_say_so_and_may_return(
     assert [t for t, _ in late.messages] == ["homeassistant/device/hard_bob/config"]
     sink.emit([label("alice")])
     assert house.wait("alice", 3) == house.configs("alice")[0]
+
+
+@pytest.mark.mosquitto
+def test_a_device_that_is_silent_while_models_change_can_still_be_removed(house: House) -> None:
+    sink = house.start(remove_forgotten=True, max_devices=2)
+    sink.emit([label("alice"), label("bob")])
+    sink.relabel([*LABELS, "running"])
+    sink.emit([label("bob"), label("bob")])
+    house.wait("bob", 2)
+    sink.forget(["alice", "bob"])
+    assert house.wait("alice", 2) == b""
+    assert house.wait("bob", 3) == b""
+    old, new, _ = (set(json.loads(payload or b"{}").get("cmps", ())) for payload in house.configs("bob"))
+    assert new - old == {"total_running", "enter_running", "exit_running"}
+
+
+def test_moving_is_not_told_by_what_may_be_nobody() -> None:
+    """Before a camera `other` is whatever is none of its activities, an empty room included."""
+    labels = read_card(find_model("lrcn-webcam")).labels
+    payload = config_payload("hard", "cam", "lrcn-webcam", labels, expire_after_s=30, qos=0)
+    template = Environment().from_string(json.loads(payload)["cmps"]["moving"]["value_template"])
+    told = {name: template.render(value_json={"activity": name}) for name in [*labels, "sitting", "unknown"]}
+    assert {name for name, state in told.items() if state == "None"} == {"other", "unknown"}
+    assert {name for name, state in told.items() if state == "OFF"} == {"sitting"}
+    assert {told[name] for name in labels if name != "other"} == {"ON"}
 
 
 @pytest.mark.mosquitto

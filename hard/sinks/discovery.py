@@ -15,6 +15,8 @@ Json: TypeAlias = Union[Mapping[str, "Json"], Sequence["Json"], str, int, bool] 
 
 STILL: Final = frozenset({"sitting", "standing", "laying", "lying", "still"})
 """Activities of a person who does not move about; every other label of a model is one who does."""
+UNTOLD: Final = (UNKNOWN, "other")
+"""Labels that say nothing of moving: before a camera, `other` is also nobody."""
 
 
 def object_id(prefix: str, device: str) -> str:
@@ -41,7 +43,7 @@ def config_payload(
     node = object_id(prefix, device)
     base = f"{prefix}/{device}"
     activities = [*labels, *(() if UNKNOWN in labels else (UNKNOWN,))]
-    moving = [name for name in labels if name not in STILL and name != UNKNOWN]
+    moving = [name for name in labels if name not in STILL and name not in UNTOLD]
 
     def entity(platform: str, key: str, name: str, template: str, **more: Json) -> dict[str, Json]:
         entity_id = re.sub(r"[^a-z0-9]+", "_", f"{node}_{key}".lower()).strip("_")
@@ -71,7 +73,7 @@ def config_payload(
         ),
         "moving": of_label(
             "binary_sensor", "moving", "Moving",
-            f"'None' if value_json.activity == {json.dumps(UNKNOWN)} else "
+            f"'None' if value_json.activity in {json.dumps(UNTOLD)} else "
             f"'ON' if value_json.activity in {json.dumps(moving)} else 'OFF'",
             device_class="moving",
         ),
@@ -87,7 +89,9 @@ def config_payload(
             f"value_json.seconds.get({json.dumps(name)}, 0) | round(0)", state_topic=f"{base}/totals",
             device_class="duration", unit_of_measurement="s", state_class="total_increasing",
         )  # fmt: skip
-    for name in activities:
+    for name in labels:
+        if name == UNKNOWN:
+            continue  # it has no events
         for change in ("enter", "exit"):
             components[f"{change}_{re.sub(r'[^a-zA-Z0-9_-]', '_', name)}"] = {
                 "p": "device_automation",

@@ -25,7 +25,7 @@ class HomeAssistantSink:
     """Announces a device when its first label appears, and all of them when Home Assistant is born.
 
     The announcements are retained, so the broker connection renews them on every connect. `emit` and `forget`
-    run in the engine's thread, `_born` in the connection's, `announce` in a timer's.
+    run in the engine's thread, `_born` in the connection's, `renew` in a timer's, `relabel` in the main one.
     """
 
     def __init__(
@@ -46,6 +46,7 @@ class HomeAssistantSink:
         self._uniform = uniform
         self._later = later or _timer
         self._announced: dict[str, bytes] = {}  # device -> payload
+        self._outdated: set[str] = set()  # announced with the activities of models that are gone
         self._lock = threading.Lock()
         self._waiting = False  # for the delay after a birth
         self._full = False
@@ -58,8 +59,9 @@ class HomeAssistantSink:
 
     def emit(self, labels: list[Label]) -> None:
         for label in labels:
-            if label.prediction.device not in self._announced:
-                self._add(label.prediction.device, label.prediction.model)
+            device = label.prediction.device
+            if device not in self._announced or device in self._outdated:
+                self._add(device, label.prediction.model)
 
     def announce(self, events: list[Event]) -> None:
         """Nothing: Home Assistant's device triggers read the MQTT sink's events."""
@@ -73,6 +75,7 @@ class HomeAssistantSink:
         for device in devices:
             with self._lock:
                 known = self._announced.pop(device, None)
+                self._outdated.discard(device)
             if known:
                 self._full = False
                 self._retract(device)
@@ -81,7 +84,7 @@ class HomeAssistantSink:
         """Models have changed: announce every device anew, with these activities, at its next label."""
         with self._lock:
             self._labels = labels
-            self._announced = {}
+            self._outdated = set(self._announced)
 
     def renew(self) -> None:
         """Everything again."""
@@ -96,7 +99,7 @@ class HomeAssistantSink:
     def _add(self, device: str, model: str) -> None:
         if device in self._settings.exclude:
             return
-        if len(self._announced) >= self._settings.max_devices:
+        if device not in self._announced and len(self._announced) >= self._settings.max_devices:
             if not self._full:
                 self._full = True
                 log.warning(
@@ -104,12 +107,13 @@ class HomeAssistantSink:
                     self._settings.max_devices,
                 )
             return
-        payload = config_payload(
-            self._prefix, device, model, self._labels,
-            expire_after_s=self._settings.expire_after_s, qos=self._qos,
-        )  # fmt: skip
         with self._lock:
+            payload = config_payload(
+                self._prefix, device, model, self._labels,
+                expire_after_s=self._settings.expire_after_s, qos=self._qos,
+            )  # fmt: skip
             self._announced[device] = payload
+            self._outdated.discard(device)
         self._publish(device, payload)
 
     def _retract(self, device: str) -> None:
