@@ -128,11 +128,11 @@ def uninstall(unit: Unit, *, user: bool, root: Path = Path("/")) -> list[str]:
         subprocess.run([*systemctl, "disable", "--now", unit.name], check=False, capture_output=True)
     done: list[str] = []
     try:
-        for path in unit.files:
-            if path.exists() and path not in shared:
-                path.unlink()
-                done.append(f"removed {path}")
-        _clear(unit.folder / f"{unit.name}.service.d")
+        main = next(iter(unit.files))
+        if main.exists() and main not in shared:
+            main.unlink()
+            done.append(f"removed {main}")
+        done += [f"removed {path}" for path in _clear(unit.folder / f"{unit.name}.service.d")]
     except OSError as e:
         raise HardError(f"{e.filename}: {e.strerror}; run it with sudo, or with --user") from None
     if running:
@@ -145,12 +145,14 @@ def uninstall(unit: Unit, *, user: bool, root: Path = Path("/")) -> list[str]:
     return [*done, f"left: {unit.config.parent} (configuration), {state} (daily totals, the broker's store)"]
 
 
-def _clear(drop_ins: Path) -> None:
-    """Remove what we put there, and nothing that `systemctl edit` did."""
-    for name in DROP_INS:
-        (drop_ins / name).unlink(missing_ok=True)
+def _clear(drop_ins: Path) -> list[Path]:
+    """Remove what we put there, and nothing that `systemctl edit` did; returns what there was."""
+    ours = [path for name in DROP_INS if (path := drop_ins / name).exists()]
+    for path in ours:
+        path.unlink()
     with contextlib.suppress(OSError):  # not empty, or not there
         drop_ins.rmdir()
+    return ours
 
 
 def _instances(folder: Path) -> set[str]:

@@ -110,6 +110,20 @@ def test_install_and_uninstall_leave_nothing_but_settings(hard: Hard, tmp_path: 
     assert hard.run("service", "uninstall", "--root", str(root)).returncode == 1
 
 
+def test_settings_that_are_refused_do_not_keep_a_service(hard: Hard, tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    for name in ("hard", "kitchen"):
+        where = ["--root", str(root), *([] if name == "hard" else ["--instance", name])]
+        done = hard.run("service", "install", *where, HARD__SOURCES__ENABLED="[serial]")
+        assert done.returncode == 0, done.stderr
+        (root / f"etc/hard/{name}.yaml").write_text("smoothing: {hysteresis: 99}")
+        assert hard.run("service", "install", *where).returncode == 1
+        done = hard.run("service", "uninstall", *where, HARD__TYPO="1")
+        assert done.returncode == 0, done.stderr
+        assert re.search(r"^removed .*/devices\.conf$", done.stdout, re.M)
+    assert {p.name for p in root.rglob("*") if p.is_file()} == {"hard.yaml", "kitchen.yaml"}
+
+
 def test_an_instance_has_settings_and_state_of_its_own(hard: Hard, tmp_path: Path) -> None:
     root = tmp_path / "root"
     done = hard.run("service", "install", "--instance", "kitchen", "--root", str(root))

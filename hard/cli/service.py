@@ -54,10 +54,12 @@ def install(user: bool, instance: str | None, config: Path | None, root: Path) -
 @instance_option
 @root_option
 def uninstall(user: bool, instance: str | None, root: Path) -> int:
-    """Stop it and remove what `install` wrote; settings and state stay."""
+    """Stop it and remove what `install` wrote; settings, which may be wrong, and state stay."""
     from hard import service as units
+    from hard.settings import Settings
 
-    for line in units.uninstall(_unit(user, instance, None, root), user=user, root=root):
+    unit = units.plan(Settings(), user=user, instance=instance, root=root)
+    for line in units.uninstall(unit, user=user, root=root):
         print(line)
     return 0
 
