@@ -64,12 +64,16 @@ def plan(
         folder, at = root / SYSTEM_UNITS, Path("/") / CONFIG
     file = f"{instance or 'hard'}.yaml"
     command = hard_command()
-    words = " ".join(map(_quoted, command))
+    if re.search(r"[\"'\\]", command[0]):
+        raise HardError(
+            f"{command[0]}: systemd takes no program with a quote or \\ in its path; install elsewhere"
+        )
+    words = " ".join([_quoted(command[0]), *map(_argument, command[1:])])
     text = shipped(template).replace("/usr/local/bin/hard", words)
     if user:
         text = text.replace("/etc/hard/%i.yaml", "%E/hard/%i.yaml")
         text = text.replace("/etc/hard/hard.yaml", "%E/hard/hard.yaml")
-    own = None if config is None else f"ExecStart={words} run --config {_quoted(str(config))}"
+    own = None if config is None else f"ExecStart={words} run --config {_argument(str(config))}"
     if own and instance is None:
         text = re.sub("^ExecStart=.*", lambda _: own, text, flags=re.M)
     files = {folder / template: _for_user(text) if user else text}
@@ -212,11 +216,11 @@ def _drop_ins(settings: Settings, command: Sequence[str], config: Path | None) -
     if devices:
         lines = ["[Service]", "PrivateDevices=no", f"SupplementaryGroups={' '.join(groups)}"]
         out["devices.conf"] = "\n".join([*lines, *(f"DeviceAllow={d} rw" for d in devices)]) + "\n"
-    needed = _needed(command) + ([str(config)] if config else [])
-    hidden = [p for p in needed if f"{p}/".startswith(HOMES + TEMPORARY)]
+    needed = _needed(command) + (_folders(config) if config else [])
+    hidden = [p for p in dict.fromkeys(needed) if f"{p}/".startswith(HOMES + TEMPORARY)]
     if hidden:
         home = ["ProtectHome=tmpfs"] if any(f"{p}/".startswith(HOMES) for p in hidden) else []
-        lines = ["[Service]", *home, *(f"BindReadOnlyPaths={p}" for p in hidden)]
+        lines = ["[Service]", *home, *(f"BindReadOnlyPaths={_quoted(p)}" for p in hidden)]
         out["paths.conf"] = "\n".join(lines) + "\n"
     return out
 
@@ -228,6 +232,22 @@ def _needed(command: Sequence[str]) -> list[str]:
     found = [Path(command[0]).parent.parent, Path(sys.base_prefix)]
     found += [] if inside else [package.parent]
     return list(dict.fromkeys(str(p) for p in found))
+
+
+def _folders(config: Path) -> list[str]:
+    """Where a configuration is, and where it is really; HardError where the service would see a home whole.
+
+    Bound as a file it would be the one that it was at the start: editors save by renaming a new one over it.
+    """
+    folders = [config.parent, config.resolve().parent]
+    for folder in folders:
+        if re.fullmatch(r"/root|/home(/[^/]+)?|/run/user(/[^/]+)?|(/var)?/tmp", str(folder)):
+            own = folder / "hard" / config.name
+            raise HardError(
+                f"{config}: the service would have to see all of {folder}; move it to a folder of its own, "
+                f"such as {own}, or to /{CONFIG}"
+            )
+    return list(map(str, folders))
 
 
 def _for_user(text: str) -> str:
@@ -242,6 +262,13 @@ def _for_user(text: str) -> str:
 
 
 def _quoted(word: str) -> str:
-    """As ExecStart= wants it."""
+    """As unit files want a path."""
     word = word.replace("%", "%%")
-    return f'"{word}"' if re.search(r"\s", word) else word
+    if re.fullmatch(r"[\w@%+=,./-]+", word):
+        return word
+    return '"' + word.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+def _argument(word: str) -> str:
+    """As ExecStart= wants what follows the program."""
+    return _quoted(word).replace("$", "$$")

@@ -11,10 +11,12 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 from conftest import ROOT, Hard, listening, start_mosquitto, wait_for
 from hard.config import load_settings
 from hard.service import plan
+from hard.types import HardError
 from test_daemon import Subscriber
 
 sys.path.insert(0, str(ROOT))
@@ -145,6 +147,48 @@ def test_settings_of_their_own_place_are_one_unit_s_alone(user: bool) -> None:
         re.search(r'^ExecStart=\nExecStart=.* run --config "/srv/my hard.yaml"$', text, re.M)
         for text in drop_ins
     )
+
+
+@needs_systemd
+@pytest.mark.parametrize("name", ["my env", "100% it's", 'a "quoted" $b', "a:b\\c"])
+def test_systemd_takes_paths_of_any_name(hard: Hard, tmp_path: Path, name: str) -> None:
+    """Of the environment and the settings, both hidden from the service without a drop-in."""
+    folder, env, site = tmp_path / name, tmp_path / "my $100% env", Path(yaml.__file__).parent.parent
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", env], check=True)
+    folder.mkdir()
+    (folder / "hard.yaml").write_text("{}")
+    hard.command = [str(env / "bin/python"), "-m", "hard"]
+    done = hard.run(
+        "service", "install", "--root", str(tmp_path / "root"), "--config", str(folder / "hard.yaml"),
+        PYTHONPATH=f"{ROOT}:{site}",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    unit = tmp_path / "root/etc/systemd/system/hard.service"
+    bound = unit.with_name("hard.service.d") / "paths.conf"
+    assert bound.read_text().count("BindReadOnlyPaths=") == 4  # the environment, Python, hard, the settings
+    body, _, rest = unit.read_text().partition("[Install]")
+    unit.write_text(body + bound.read_text().replace("[Service]\n", "") + "[Install]" + rest)
+    done = subprocess.run(
+        ["systemd-analyze", "verify", str(unit)], capture_output=True, text=True, check=False
+    )
+    assert [line for line in done.stderr.splitlines() if "hard.service" in line] == []
+    env.rename(tmp_path / "it's")
+    hard.command = [str(tmp_path / "it's/bin/python"), "-m", "hard"]
+    done = hard.run("service", "print", PYTHONPATH=f"{ROOT}:{site}")
+    assert "systemd takes no program with a quote" in done.stderr
+
+
+def test_settings_in_a_home_are_bound_with_their_folder_and_never_with_the_home() -> None:
+    """A file bound alone stays the one that it was, though an editor has put a new one in its place."""
+    settings = load_settings(None, {})
+    files = plan(settings, config=Path("/home/anna/hard/hard.yaml")).files
+    bound = next(text for path, text in files.items() if path.name == "paths.conf")
+    assert "BindReadOnlyPaths=/home/anna/hard\n" in bound
+    assert "hard.yaml" not in bound
+    for folder in ("/home/anna", "/root", "/tmp", "/run/user/1000"):
+        with pytest.raises(HardError, match=rf"all of {folder}; .* such as {folder}/hard/hard.yaml, or"):
+            plan(settings, config=Path(folder) / "hard.yaml")
+        plan(settings, user=True, config=Path(folder) / "hard.yaml")
 
 
 def test_the_template_goes_with_its_last_instance(hard: Hard, tmp_path: Path) -> None:

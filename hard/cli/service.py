@@ -113,7 +113,7 @@ def _unit(user: bool, instance: str | None, config: Path | None, root: Path) -> 
     if path is None and not user:
         path = root / units.CONFIG / f"{instance or 'hard'}.yaml"
     settings = load(path if path and path.exists() else None, {})
-    absolute = config.absolute() if config else None
+    absolute = Path(os.path.abspath(config)) if config else None
     return units.plan(
         settings, user=user, instance=instance, config=absolute, root=root, systemd=units.systemd_version()
     )
