@@ -70,6 +70,14 @@ class Kept(Protocol):
 T = TypeVar("T", bound=Kept)
 
 
+def stem(device: str) -> str:
+    """A name for a device's file or folder; any good name makes one of its own."""
+    name = quote(device, safe=" ").replace(".", "%2E")
+    if len(name) > MAX_STEM:
+        return f"{name[:MAX_STEM]}-{hashlib.sha256(device.encode()).hexdigest()[:12]}"
+    return name
+
+
 class Shelf(Generic[T]):
     """Files <folder>/<device>.<kind>.json, one a device; each is replaced as a whole. Owner: one thread."""
 
@@ -81,11 +89,8 @@ class Shelf(Generic[T]):
         self._looked_at = -1
 
     def path(self, device: str) -> Path:
-        """Where a device's file is; any good name makes a file's name of its own."""
-        stem = quote(device, safe=" ").replace(".", "%2E")
-        if len(stem) > MAX_STEM:
-            stem = f"{stem[:MAX_STEM]}-{hashlib.sha256(device.encode()).hexdigest()[:12]}"
-        return self._folder / (stem + self._suffix)
+        """Where a device's file is."""
+        return self._folder / (stem(device) + self._suffix)
 
     def put(self, value: T) -> Path:
         """Write a device's file in one step; HardError where it cannot be written."""

@@ -7,7 +7,6 @@ import re
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
-from urllib.parse import quote
 
 import msgspec
 import numpy as np
@@ -15,7 +14,7 @@ from rich.console import Console
 
 from hard.address import BrokerUrl
 from hard.capture import Capture, progress_bar
-from hard.profiles import Calibration
+from hard.profiles import Calibration, stem
 from hard.recordings import COLUMNS, Recording
 from hard.runtime import Stop
 from hard.settings import Settings
@@ -69,7 +68,7 @@ def record(
 
 def folder_of(state: Path, device: str) -> Path:
     """Where a device's recordings lie."""
-    return state / "recordings" / quote(device, safe=" ").replace(".", "%2E")[:200]
+    return state / "recordings" / stem(device)
 
 
 def recordings(folder: Path) -> list[tuple[str, Path]]:

@@ -7,8 +7,11 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from hard.profiles import Calibration, Head, Profiles, Shelf, calibrations, heads
+from hard.record import folder_of
 from hard.types import HardError
 
 SAME = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0))
@@ -25,6 +28,19 @@ def head(device: str, calibrated: bool = False) -> Head:
         device, "2026-11-20T06:00:00Z", "lstm-waist", "ab" * 32, calibrated, ("sitting", "standing"), zero,
         (1.0, 1.0, 1.0), ((*zero, 0.0), (*zero, 0.0)), {"sitting": 60.0, "standing": 60.0}, 0.9, 0.95,
     )  # fmt: skip
+
+
+@given(
+    common=st.text(st.characters(exclude_categories=["C"]), min_size=1, max_size=60),
+    ends=st.lists(st.text(st.characters(exclude_categories=["C"]), max_size=4), min_size=2, unique=True),
+)
+@example("佐藤さんのスマートフォン（仕事用の黒い端末）", ["一号", "二号"])
+def test_long_names_that_begin_alike_share_neither_file_nor_recordings(common: str, ends: list[str]) -> None:
+    state, devices = Path("/state"), [common + end for end in ends]
+    folders = {folder_of(state, device) for device in devices}
+    assert {folder.parent for folder in folders} == {state / "recordings"}
+    assert len(folders) == len(devices)
+    assert len({calibrations(state).path(device) for device in devices}) == len(devices)
 
 
 @pytest.mark.parametrize(
