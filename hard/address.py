@@ -80,8 +80,7 @@ def address(url: str, settings: BrokerSettings, environ: Mapping[str, str]) -> B
     if password is not None and username is None:
         raise HardError("broker.username: missing; a password needs its user (or mqtt://user@host)")
     if password is None and username is not None and "CREDENTIALS_DIRECTORY" in environ:
-        credential = Path(environ["CREDENTIALS_DIRECTORY"]) / CREDENTIAL
-        password = _credential(credential)
+        password = credential(Path(environ["CREDENTIALS_DIRECTORY"]) / CREDENTIAL)
     wanted = [n for n in ("ca", "cert", "key", "insecure") if getattr(tls, n)]
     if wanted and not at.tls:
         raise HardError(
@@ -158,7 +157,7 @@ def _secret(path: Path, name: str) -> str:
     return text
 
 
-def _credential(path: Path) -> str | None:
+def credential(path: Path) -> str | None:
     """systemd's credential; none where the file is absent or, as the unit's default has it, blank."""
     try:
         return _secret(path, "credential") if path.read_bytes().strip() else None

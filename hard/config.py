@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import os
 import re
@@ -19,6 +20,7 @@ from hard.types import HardError
 Tree: TypeAlias = Union[dict[str, "Tree"], list["Tree"], str, int, float, bool, None]  # noqa: UP007
 Key: TypeAlias = tuple[str, ...]
 ENV_PREFIX: Final = "HARD__"
+STATE_VARIABLE: Final = "HARD__STATE_DIR"
 SECRET: Final[frozenset[Key]] = frozenset(
     {("broker", "url"), ("broker", "password"), ("embedded", "password"), ("sources", "webcam", "camera")}
 )
@@ -67,6 +69,29 @@ def state_dir(settings: Settings) -> Path:
     if "STATE_DIRECTORY" in os.environ:
         return Path(os.environ["STATE_DIRECTORY"].split(":")[0])
     return Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "hard"
+
+
+def reach(state: Path) -> Path:
+    """A state folder that may be looked into, if there is one yet; HardError where it may not."""
+    try:
+        next(state.iterdir(), None)
+    except PermissionError as e:
+        raise HardError(f"{state}: {e.strerror}; it is that of a service: run this with sudo") from None
+    except OSError:
+        pass  # the first who writes makes it, or says why not
+    return state
+
+
+def salvage(path: Path | None, environ: Mapping[str, str]) -> Settings:
+    """Of settings that are refused, perhaps not even YAML: their line `state_dir:`; defaults else."""
+    state: Tree = None
+    with contextlib.suppress(OSError, yaml.YAMLError):
+        if STATE_VARIABLE in environ:
+            state = yaml.safe_load(environ[STATE_VARIABLE])
+        elif path is not None:
+            line = re.search(r"^state_dir:.*", path.read_text("utf-8", "replace"), re.M)
+            state = yaml.safe_load(line[0])["state_dir"] if line else None
+    return Settings(state_dir=state if isinstance(state, str) else None)
 
 
 def _read(path: Path) -> tuple[dict[str, Tree], dict[Key, str]]:

@@ -47,8 +47,12 @@ def embedded_address(settings: EmbeddedSettings, state_dir: Path) -> BrokerUrl:
     """
     password = settings.password
     kept = password_file(state_dir)
-    if password is None and kept.exists():
-        password = _read(kept)
+    try:
+        if password is None and kept.exists():
+            password = _read(kept)
+    except PermissionError as e:  # of a service; perhaps it asks for none
+        if settings.listen == "lan":
+            raise HardError(f"{kept}: {e.strerror}; run this with sudo, or set embedded.password") from None
     if settings.listen == "lan" and password is None:
         raise HardError(f"{kept}: no such file; start `hard run` first, or set embedded.password")
     return BrokerUrl(HOST, settings.port, username=settings.username if password else None, password=password)

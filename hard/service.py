@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import re
 import subprocess
@@ -36,11 +37,15 @@ SYSTEM_ONLY: Final = (
 class Unit:
     """What is to be put where: the main unit first, then its drop-ins."""
 
-    def __init__(self, name: str, folder: Path, files: Mapping[Path, str], config: Path) -> None:
+    def __init__(
+        self, name: str, folder: Path, files: Mapping[Path, str], config: Path, state: str, stated: bool
+    ) -> None:
         self.name = name  # for systemctl: hard, hard@kitchen
         self.folder = folder
         self.files = files  # absolute paths
         self.config = config
+        self.state = state  # where systemd has it keep its state
+        self.stated = stated  # whether the settings name a state folder
 
 
 def plan(
@@ -58,7 +63,7 @@ def plan(
     template = "hard.service" if instance is None else TEMPLATE
     name = "hard" if instance is None else f"hard@{instance}"
     if user:
-        home = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
+        home = _config_home(os.environ)
         folder, at = home / "systemd/user", home / "hard"
     else:
         folder, at = root / SYSTEM_UNITS, Path("/") / CONFIG
@@ -86,7 +91,8 @@ def plan(
         drop_ins["reload.conf"] = "[Service]\nType=notify-reload\nExecReload=\n"
     for drop_in, content in drop_ins.items():
         files[folder / f"{name}.service.d" / drop_in] = content
-    return Unit(name, folder, files, config or at / file)
+    state = f"{_state_home() if user else '/var/lib'}/{'hard' if instance is None else f'hard-{instance}'}"
+    return Unit(name, folder, files, config or at / file, state, settings.state_dir is not None)
 
 
 def install(unit: Unit, *, user: bool, root: Path = Path("/")) -> list[str]:
@@ -101,8 +107,11 @@ def install(unit: Unit, *, user: bool, root: Path = Path("/")) -> list[str]:
         config = unit.config if user else root / unit.config.relative_to("/")
         if not config.exists():
             config.parent.mkdir(parents=True, exist_ok=True)
-            config.write_text(default_config(), "utf-8")
-            done.append(f"wrote {config}: every setting with its default")
+            stated = f"state_dir: {json.dumps(unit.state, ensure_ascii=False)}"
+            config.write_text(default_config().replace("state_dir: null", stated), "utf-8")
+            done.append(f"wrote {config}: every setting with its default, and the state folder")
+        elif not unit.stated:
+            done.append(f"add to {config}, so that commands find it:  state_dir: {unit.state}")
     except OSError as e:
         raise HardError(f"{e.filename}: {e.strerror}; run it with sudo, or with --user") from None
     systemctl = "systemctl --user" if user else "systemctl"
@@ -145,8 +154,44 @@ def uninstall(unit: Unit, *, user: bool, root: Path = Path("/")) -> list[str]:
         raise HardError(f"{unit.name} is not installed in {unit.folder}")
     if shared & unit.files.keys():
         done.append(f"left: {template}, for {', '.join(others)}")
-    state = "~/.local/state/hard" if user else "/var/lib/private/hard"
-    return [*done, f"left: {unit.config.parent} (configuration), {state} (daily totals, the broker's store)"]
+    return [
+        *done,
+        f"left: {unit.config.parent} (configuration), {unit.state} (daily totals, the broker's store)",
+    ]
+
+
+def installed(environ: Mapping[str, str], root: Path = Path("/")) -> Path | None:
+    """The settings of the service that is installed, a user's own before the machine's; not of an instance.
+
+    None where there is none, or they cannot be read.
+    """
+    home = _config_home(environ)
+    for folder in (home / "systemd/user", root / SYSTEM_UNITS):
+        try:
+            text = (folder / "hard.service").read_text("utf-8")
+        except (OSError, UnicodeDecodeError):
+            continue
+        found = re.search(r"^ExecStart=.* run --config (.+)$", text, re.M)
+        if found:
+            config = _unquoted(found[1], str(home))
+            path = root / config.lstrip("/") if folder != home / "systemd/user" else Path(config)
+            return path if os.access(path, os.R_OK) else None
+    return None
+
+
+def credential_file(config: Path) -> Path | None:
+    """The password that the unit for these settings hands over; None where they are no unit's."""
+    if config.absolute().parent != Path("/") / CONFIG:
+        return None
+    return config.with_name("mqtt-password" if config.stem == "hard" else f"{config.stem}.mqtt-password")
+
+
+def _config_home(environ: Mapping[str, str]) -> Path:
+    return Path(environ.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config"))
+
+
+def _state_home() -> str:
+    return os.environ.get("XDG_STATE_HOME") or os.path.expanduser("~/.local/state")
 
 
 def _clear(drop_ins: Path) -> list[Path]:
@@ -272,3 +317,10 @@ def _quoted(word: str) -> str:
 def _argument(word: str) -> str:
     """As ExecStart= wants what follows the program."""
     return _quoted(word).replace("$", "$$")
+
+
+def _unquoted(argument: str, config_home: str) -> str:
+    """What `_argument` made, or `%E` in a user's unit, as it was."""
+    if argument.startswith('"'):
+        argument = re.sub(r"\\(.)", r"\1", argument[1:-1])
+    return re.sub(r"%%|%E|\$\$", lambda m: config_home if m[0] == "%E" else m[0][0], argument)

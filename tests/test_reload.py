@@ -163,10 +163,7 @@ def test_phones_that_are_no_longer_listened_to_come_back_by_another_topic(daemon
 def test_reload_without_a_daemon_says_so(hard: Hard, tmp_path: Path) -> None:
     done = hard.run("reload")
     assert done.returncode == 1
-    assert (
-        f"no daemon has the state folder {tmp_path}/state; for the service: systemctl reload hard"
-        in done.stderr
-    )
+    assert f"no daemon has the state folder {tmp_path}/state; name its settings: --config FILE" in done.stderr
 
 
 def test_a_port_is_added_and_taken_away(daemon: Daemon, tmp_path: Path) -> None:

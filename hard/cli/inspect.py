@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,9 +10,8 @@ from typing import TYPE_CHECKING
 import click
 import msgspec
 
-from hard.cli.options import broker_option, broker_url, config_option, for_option, load
-from hard.config import Key, Tree
-from hard.settings import Settings
+from hard.cli.options import broker_option, broker_url, daemon_option, for_option, load
+from hard.config import Key, Tree, salvage
 from hard.types import HardError
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @broker_option
-@config_option
+@daemon_option
 @for_option
 def watch(broker: str | None, config: Path | None, for_s: float | None) -> int:
     """Show every device's label, live, from any broker."""
@@ -41,7 +41,7 @@ def watch(broker: str | None, config: Path | None, for_s: float | None) -> int:
 @click.option("--bundle", type=click.Path(path_type=Path), metavar="ZIP", help="Write a support bundle too.")
 @click.option("--port", metavar="PATH", help="Listen to this serial port instead of a broker.")
 @broker_option
-@config_option
+@daemon_option
 def check(
     listening: bool, seconds: float, as_json: bool, bundle: Path | None, port: str | None, broker: str | None,
     config: Path | None,
@@ -100,7 +100,7 @@ def _bundle(path: Path, config: Path | None, options: dict[Key, tuple[str, Tree]
     try:
         settings = load(config, options)
     except HardError:
-        settings = Settings()
+        settings = salvage(config, os.environ)
     try:
         password = broker_url(settings).password
     except HardError:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 import os
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 import msgspec
 
-from hard.config import Key, Tree, load_settings, state_dir
+from hard.config import STATE_VARIABLE, Key, Tree, load_settings, state_dir
 from hard.passwords import hide_from_ps, known_secrets
 from hard.settings import Settings
 
@@ -31,6 +32,27 @@ class Seconds(click.FloatRange):
 
 config_option = click.option(
     "--config", type=click.Path(path_type=Path), metavar="FILE", help="YAML settings; see config/hard.yaml."
+)
+
+
+def of_the_service(config: Path | None) -> Path | None:
+    """The settings given, or those of the service that is installed, unless a state folder is named."""
+    if config is not None or STATE_VARIABLE in os.environ:
+        return config
+    from hard.service import installed
+
+    found = installed(os.environ)
+    if found is not None:
+        print(f"settings: {found}, of the service that is installed", file=sys.stderr)
+    return found
+
+
+daemon_option = click.option(
+    "--config",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    callback=lambda _context, _parameter, config: of_the_service(config),
+    help="YAML settings of the daemon; default: those of the service that is installed, if any.",
 )
 broker_option = click.option("--broker", metavar="URL", help="mqtt://[user:password@]host[:1883]")
 acc_unit_option = click.option(
@@ -57,8 +79,24 @@ def load(config: Path | None, options: dict[Key, tuple[str, Tree]]) -> Settings:
     """
     given = {key: option for key, option in options.items() if option[1] is not None}
     settings = load_settings(config, os.environ, given)
+    if config is not None and "CREDENTIALS_DIRECTORY" not in os.environ:
+        settings = _with_credential(settings, config)
     hide_from_ps(known_secrets(settings))
     return settings
+
+
+def _with_credential(settings: Settings, config: Path) -> Settings:
+    """With the password that systemd hands over to the service, where we may read it."""
+    b = settings.broker
+    if b.password or b.password_file or not (b.username or "@" in (b.url or "")):
+        return settings
+    from hard.address import credential
+    from hard.service import credential_file
+
+    file = credential_file(config)
+    if file is None or not os.access(file, os.R_OK):
+        return settings
+    return msgspec.structs.replace(settings, broker=msgspec.structs.replace(b, password=credential(file)))
 
 
 def broker_url(settings: Settings) -> BrokerUrl:

@@ -12,11 +12,11 @@ from hard.cli.options import (
     acc_unit_option,
     broker_option,
     broker_url,
-    config_option,
+    daemon_option,
     gyro_unit_option,
     load,
 )
-from hard.config import state_dir
+from hard.config import reach, state_dir
 from hard.types import HardError
 
 after_option = click.option(
@@ -37,7 +37,7 @@ after_option = click.option(
 @click.option("--list", "listing", is_flag=True, help="Say which devices are calibrated.")
 @after_option
 @broker_option
-@config_option
+@daemon_option
 def calibrate(
     device: str | None, recording: Path | None, acc_unit: str | None, gyro_unit: str | None, clear: bool,
     listing: bool, after_s: float, broker: str | None, config: Path | None,
@@ -49,7 +49,7 @@ def calibrate(
     from hard.profiles import calibrations
 
     settings = load(config, {("broker", "url"): ("--broker", broker)})
-    shelf = calibrations(state_dir(settings))
+    shelf = calibrations(reach(state_dir(settings)))
     if listing:
         found = shelf.all()
         for c in found:
@@ -84,7 +84,7 @@ def calibrate(
 )
 @after_option
 @broker_option
-@config_option
+@daemon_option
 def record(
     device: str, label: str, seconds: float, after_s: float, broker: str | None, config: Path | None
 ) -> int:
@@ -107,7 +107,7 @@ def record(
             f"no model knows an activity {label!r}, so `hard personalize` will not take it; {hint}",
             file=sys.stderr,
         )
-    state = state_dir(settings)
+    state = reach(state_dir(settings))
     calibration = calibrations(state).get(device)
     folder = folder_of(state, device)
     print(keep(settings, broker_url(settings), device, label, seconds, after_s, folder, calibration))
@@ -117,13 +117,13 @@ def record(
 @click.command()
 @click.argument("device")
 @click.option("--undo", is_flag=True, help="Remove the head: the model alone again.")
-@config_option
+@daemon_option
 def personalize(device: str, undo: bool, config: Path | None) -> int:
     """Adapt the model to the person who wears DEVICE, from their recordings (`hard record`)."""
     from hard.profiles import calibrations, heads
 
     settings = load(config, {})
-    state = state_dir(settings)
+    state = reach(state_dir(settings))
     shelf = heads(state)
     if undo:
         print(f"{device}: {'the model alone again' if shelf.remove(device) else 'had no personal head'}")

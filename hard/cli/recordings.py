@@ -14,12 +14,14 @@ from hard.cli.options import (
     broker_option,
     broker_url,
     config_option,
+    daemon_option,
     gyro_unit_option,
     json_line,
     load,
+    of_the_service,
 )
 from hard.cli.video import classify_video, is_video
-from hard.config import state_dir
+from hard.config import reach, state_dir
 from hard.types import HardError
 
 if TYPE_CHECKING:
@@ -42,7 +44,7 @@ UNIX_S: Final = (1e9, 4e9)  # of the years 2001 to 2096; a phone that counts fro
     help="Times real time.",
 )
 @broker_option
-@config_option
+@daemon_option
 @acc_unit_option
 @gyro_unit_option
 def replay(
@@ -107,7 +109,7 @@ def classify(
     from hard.recognizer import Recognizer
     from hard.smoothing import Smoother
 
-    settings = load(config, {})
+    settings = load(of_the_service(config) if device else config, {})
     i = settings.imu
     elsewhere = load_model(i.elsewhere_model) if i.elsewhere_model and model is None else None
     if model is not None and not recording.gyro and "gyro_x" in load_model(model).card.channels:
@@ -120,7 +122,7 @@ def classify(
     )  # fmt: skip
     history = History(Smoother(settings.smoothing))
     if device is not None:
-        _wear(recognizer, device, state_dir(settings))
+        _wear(recognizer, device, reach(state_dir(settings)))
     predictions = recognizer.push(device or recording.name, recording.t, recording.samples)
     try:
         for p in predictions:

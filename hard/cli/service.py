@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from hard.cli.options import config_option, load
-from hard.config import state_dir
+from hard.cli.options import config_option, daemon_option, load
+from hard.config import reach, salvage, state_dir
 from hard.types import HardError
 
 if TYPE_CHECKING:
@@ -76,22 +76,23 @@ def print_(user: bool, instance: str | None, config: Path | None) -> int:
 
 
 @click.command()
-@config_option
+@daemon_option
 def reload(config: Path | None) -> int:
     """Have a running daemon read its settings again; says what it made of them.
 
-    A service is found under sudo only: `systemctl reload hard` does the same.
+    For a service run it with sudo; `systemctl reload hard` does the same.
     """
     from hard.runfile import find
 
+    wrong = None
     try:
         settings = load(config, {})
-    except HardError:  # the daemon will say the same, and go on with what it has
-        settings = load(None, {})
-    state = state_dir(settings)
+    except HardError as e:  # the daemon will say the same, and go on with what it has
+        settings, wrong = salvage(config, os.environ), e
+    state = reach(state_dir(settings))
     before = find(state)
     if before is None:
-        raise HardError(f"no daemon has the state folder {state}; for the service: systemctl reload hard")
+        raise wrong or HardError(f"no daemon has the state folder {state}; name its settings: --config FILE")
     os.kill(before.pid, signal.SIGHUP)
     deadline_s = time.monotonic() + RELOAD_S
     while time.monotonic() < deadline_s:

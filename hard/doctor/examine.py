@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.text import Text
 
 from hard.address import BrokerUrl, address
-from hard.config import state_dir
+from hard.config import reach, salvage, state_dir
 from hard.doctor.broker import broker_lines
 from hard.doctor.line import Line, Status, fail, mended, ok
 from hard.doctor.machine import clock_line, disk_line, memory_line, systemd_lines
@@ -30,11 +30,14 @@ def examine(load: Callable[[], Settings], config: Path | None) -> Iterator[Line]
         settings = load()
     except HardError as e:
         yield mended("config", str(e))
-        settings = Settings()
-        yield from systemd_lines(state_dir(settings), os.environ)
+        yield from systemd_lines(state_dir(salvage(config, os.environ)), os.environ)
         return
     yield ok("config", str(config) if config else "defaults and environment")
-    state = state_dir(settings)
+    try:
+        state = reach(state_dir(settings))
+    except HardError as e:
+        yield mended("state", str(e))
+        return
     yield from model_lines(settings)
     running = find(state) is not None
     url = None
@@ -63,7 +66,10 @@ def _address(settings: Settings, state: Path, running: bool) -> Iterator[Line | 
             yield embedded_address(settings.embedded, state)
         else:
             found = binary()
-            require_free_port(settings.embedded)
+            try:
+                require_free_port(settings.embedded)
+            except HardError as e:
+                raise HardError(f"{e}, or, where a daemon has it, name its settings: --config FILE") from None
             yield ok("broker", f"embedded: {found}, port {settings.embedded.port} is free")
     except HardError as e:
         text = str(e)
