@@ -60,6 +60,10 @@ class Outputs:
         if self._announcer is not None:
             self._announcer.relabel(self._labels)
 
+    def change(self, settings: Settings) -> None:
+        """Other settings from now on."""
+        self._totals.longest_s = settings.smoothing.restart_s
+
     def forget_at_end(self, devices: list[str]) -> None:
         """Have devices that do not exist taken back from Home Assistant at the end."""
         if self._announcer is not None:

@@ -73,6 +73,7 @@ class Reloader:
             self._motion.change(new)
             if self._motion.labels != before:
                 self._outputs.relabel(before, self._motion.labels)
+        self._outputs.change(new)
         logging.getLogger().setLevel(new.log_level.upper())
         self._settings = new
         self._examiner.refused = None

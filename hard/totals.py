@@ -130,7 +130,7 @@ class Totals:
         self._show = show
         self._counters = counters
         self._keep = timedelta(days=keep_days)
-        self._longest_s = longest_s  # a longer step between two windows is nobody's
+        self.longest_s = longest_s  # a longer step between two windows is nobody's
         self._tz = tz  # None: the machine's
         self._lock = threading.Lock()  # guards the next two
         self._fresh: dict[Key, float] = {}
@@ -165,7 +165,7 @@ class Totals:
                 device, t = label.prediction.device, label.prediction.t_end
                 step_s = t - self._last_t.get(device, t)
                 self._last_t[device] = t
-                if 0 < step_s <= self._longest_s:
+                if 0 < step_s <= self.longest_s:
                     key = (self._day_of(label.window_end_s), device, label.activity)
                     self._fresh[key] = self._fresh.get(key, 0.0) + step_s
 

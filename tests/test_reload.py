@@ -34,6 +34,9 @@ class Phone:
             self._sent += 25
         assert self.broker.flush(5)
 
+    def pause(self, seconds: float) -> None:
+        self._sent += int(seconds * 50)
+
 
 class Daemon:
     """A daemon with a configuration file that a test changes."""
@@ -41,7 +44,8 @@ class Daemon:
     def __init__(self, hard: Hard, port: int, config: Path) -> None:
         self.hard, self.config = hard, config
         self.process = run_embedded(hard, port, "--config", str(config))
-        self.seen = Subscriber(port, "hard/+/activity", "hard/+/event", "hard/status", "hard/health")
+        topics = ("hard/+/activity", "hard/+/event", "hard/+/totals", "hard/status", "hard/health")
+        self.seen = Subscriber(port, *topics)
         wait_for(lambda: self.seen.last("hard/status") == b"online", what="the daemon")
         self.phone = Phone(port)
 
@@ -93,6 +97,17 @@ def test_topics_and_smoothing_change_and_the_device_keeps_its_window(daemon: Dae
     err = daemon.log()
     assert "configuration reloaded: sources.mqtt.topics, smoothing.hysteresis" in err
     assert len(daemon.labels()) == 6 or len(daemon.labels()) == 5
+
+
+def test_a_pause_that_is_now_allowed_counts_for_the_day(daemon: Daemon) -> None:
+    daemon.phone.send(4.5)
+    daemon.wait_labels(2)
+    assert daemon.reload("smoothing: {restart_s: 30}\n").returncode == 0
+    daemon.phone.pause(15.0)
+    daemon.phone.send(4.5)
+    daemon.wait_labels(4)
+    daemon.log()
+    assert sum(json.loads(daemon.seen.last("hard/alice/totals") or b"{}")["seconds"].values()) > 15.0
 
 
 def test_a_model_is_exchanged_for_another(daemon: Daemon) -> None:
