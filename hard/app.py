@@ -88,9 +88,7 @@ def run(
         log.info("ready in %.1f s: %s", time.monotonic() - began_s, daemon.summary)
         kept = password_file(state_dir(settings))
         with contextlib.suppress(OSError):  # nobody needs it, and the disk behind stdout may be full
-            console.print(
-                welcome(settings, daemon.link.url, kept), markup=False, highlight=False, soft_wrap=True
-            )
+            console.print(daemon.welcome(kept), markup=False, highlight=False, soft_wrap=True)
         end_s = None if for_s is None else time.monotonic() + for_s
         if display is not None:
             display.run(lambda: stop.event.is_set() or over(end_s), daemon.check, stop.event.set)
@@ -186,6 +184,12 @@ class Daemon:
         title = f"hard {__version__}   {self._what('   ')}   Ctrl-C ends"
         board, drops = self.runtime.board, self.runtime.counters.drops()
         return render(title, board.labels(), drops, time.time(), board.totals())
+
+    def welcome(self, password_file: Path) -> str:
+        """How to connect a phone, and what else is read."""
+        ports = self.motion.intake.ports if self.motion else {}
+        camera = self.sight.source.address if self.sight else None
+        return welcome(self.settings, self.link.url, password_file, ports, camera)
 
     def say_totals(self) -> None:
         """One line in the log."""

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
 from typing import TYPE_CHECKING, TypeAlias
+
+import msgspec
 
 from hard.codecs import Codec, CodecOptions
 from hard.registry import SOURCES, make_codec, resolve
-from hard.settings import SourcesSettings
+from hard.settings import PortSettings, SourcesSettings
 from hard.sources import WEBCAM, Changing, Source, Watched
-from hard.sources.ports import by_device
+from hard.sources.ports import PortNames, by_device
 
 if TYPE_CHECKING:
     from hard.broker import Broker
@@ -22,9 +24,18 @@ Route: TypeAlias = tuple[str, str, CodecOptions]  # topic filter, codec, its opt
 class Intake:
     """Sources -> inbox. Owner: the main thread."""
 
-    def __init__(self, settings: SourcesSettings, broker: Broker, inbox: Inbox, runtime: Runtime) -> None:
+    def __init__(
+        self,
+        settings: SourcesSettings,
+        broker: Broker,
+        inbox: Inbox,
+        runtime: Runtime,
+        names: PortNames | None = None,
+    ) -> None:
         """Build the sources and codecs; HardError where one cannot be."""
-        self._settings = settings
+        self._names = names or PortNames()
+        settings = self._named(settings)
+        self.ports = _ports(settings)  # serial ones, by device
         self._broker = broker
         self._inbox = inbox
         self._runtime = runtime
@@ -38,9 +49,9 @@ class Intake:
         return [(route[0], codec) for route, codec in self._codecs]
 
     @property
-    def named(self) -> list[str]:
+    def named(self) -> Collection[str]:
         """Devices that are a source of their own."""
-        return list(by_device(self._settings.serial)) if "serial" in self._settings.enabled else []
+        return self.ports.keys()
 
     def start(self) -> None:
         self._watch()
@@ -56,13 +67,16 @@ class Intake:
 
         A codec that stays as it was is the same object: it knows its streams.
         """
+        settings = self._named(settings)
         for name in _enabled(settings):
             self._make(name, settings)  # constructors only assign and check
         return self._build_codecs(settings)
 
     def change(self, settings: SourcesSettings, codecs: list[tuple[Route, Codec]]) -> None:
         """Other sources from now on, with what `prepare` made of the same settings."""
-        self._settings, self._codecs = settings, codecs
+        self._names.keep(settings.serial)
+        settings = self._named(settings)
+        self.ports, self._codecs = _ports(settings), codecs
         for name in list(self._sources):
             if name not in settings.enabled:
                 self._sources.pop(name).stop()
@@ -74,6 +88,10 @@ class Intake:
             elif isinstance(source, Changing):
                 source.change(settings)
         self._watch()
+
+    def _named(self, settings: SourcesSettings) -> SourcesSettings:
+        """The same, each serial port with the name that it has from the first time on."""
+        return msgspec.structs.replace(settings, serial=self._names.give(settings.serial))
 
     def _make(self, name: str, settings: SourcesSettings) -> Source:
         section = {"mqtt": settings.mqtt, "serial": settings.serial}.get(name)
@@ -102,10 +120,12 @@ def _enabled(settings: SourcesSettings) -> list[str]:
     return [name for name in settings.enabled if name != WEBCAM]
 
 
+def _ports(settings: SourcesSettings) -> Mapping[str, PortSettings]:
+    return by_device(settings.serial) if "serial" in settings.enabled else {}
+
+
 def _routes(settings: SourcesSettings) -> list[Route]:
-    routes: list[Route] = []
-    if "serial" in settings.enabled:
-        routes += [(f"serial/{d}", "csv-lines", port) for d, port in by_device(settings.serial).items()]
+    routes: list[Route] = [(f"serial/{d}", "csv-lines", port) for d, port in _ports(settings).items()]
     if "mqtt" in settings.enabled:
         routes += [(t.filter, t.codec, t) for t in settings.mqtt.topics]
     return routes

@@ -4,32 +4,35 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 from hard.address import BrokerUrl
 from hard.embedded import lan_host
-from hard.settings import Settings, native_topic
-from hard.sources.cameras import parse
-from hard.sources.ports import by_device
+from hard.settings import PortSettings, Settings, native_topic
+from hard.sources.cameras import Address
 
 LOOPBACK = """\
   (the embedded broker listens on this machine only; HARD__EMBEDDED__LISTEN=lan opens it to your network,
   with a password; or name a broker that is there already: `hard run --broker mqtt://HOST:1883`)"""
 
 
-def welcome(settings: Settings, url: BrokerUrl, password_file: Path) -> str:
+def welcome(
+    settings: Settings,
+    url: BrokerUrl,
+    password_file: Path,
+    ports: Mapping[str, PortSettings],
+    camera: Address | None,
+) -> str:
+    """`ports`, by device, and `camera`: those that the daemon reads."""
     embedded = settings.broker.url is None
     lan = embedded and settings.embedded.listen == "lan"
     lines = []
     if "mqtt" in settings.sources.enabled:
         lines += _phones(settings, url, password_file if lan else None)
         lines += [LOOPBACK] if embedded and not lan else []
-    if "serial" in settings.sources.enabled:
-        ports = by_device(settings.sources.serial).items()
-        lines += [f"serial board {device}: {port.port} at {port.baud} baud" for device, port in ports]
-    if "webcam" in settings.sources.enabled:
-        address = parse(settings.sources.webcam.camera, settings.sources.webcam.device)
-        lines.append(f"camera {address.device}: {address}")
+    lines += [f"serial board {device}: {port.port} at {port.baud} baud" for device, port in ports.items()]
+    lines += [f"camera {camera.device}: {camera}"] if camera else []
     other = "" if lan else f" --broker {url}"
     lines.append(f"labels: topic {settings.output.prefix}/<name>/activity, or `hard watch{other}`")
     return "\n".join(lines)

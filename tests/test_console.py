@@ -97,7 +97,7 @@ def test_the_welcome_names_what_is_heard(tmp_path: Path) -> None:
     def said(*topics: TopicSettings) -> str:
         mqtt = SourcesSettings().mqtt.__class__(topics=topics)
         settings = Settings(output=OutputSettings(prefix="lab"), sources=SourcesSettings(mqtt=mqtt))
-        return welcome(settings, parse_url("mqtt://nas"), tmp_path / "password")
+        return welcome(settings, parse_url("mqtt://nas"), tmp_path / "password", {}, None)
 
     assert "topic a/<name>/imu, native format" in said(TopicSettings(filter="a/+/imu", codec="native"))
     only_app = said(TopicSettings(filter="sensor-logger", codec="sensor-logger"))

@@ -8,10 +8,45 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
+import msgspec
+
 from hard.settings import PortSettings, SerialSourceSettings
 from hard.types import HardError
 
 BY_ID: Final = Path("/dev/serial/by-id")
+
+
+class PortNames:
+    """A name for each port that has none in the settings, found out once. Owner: the main thread.
+
+    The link that a name comes from appears with the board, and a moment after it; whoever asked again would
+    get another name for the same port.
+    """
+
+    def __init__(self, by_id: Path = BY_ID) -> None:
+        self._by_id = by_id
+        self._names: dict[str, str] = {}  # by port
+
+    def give(self, settings: SerialSourceSettings) -> SerialSourceSettings:
+        """The settings with `device` in every port; a port that had a name before has it still."""
+        new = _nameless(settings) - self._names.keys()
+        if new:
+            links = stable_names(self._by_id)
+            self._names |= {port: device_name(port, links) for port in new}
+        ports = tuple(msgspec.structs.replace(p, device=self._name(p)) for p in settings.ports)
+        return msgspec.structs.replace(settings, device=self._name(settings), ports=ports)
+
+    def keep(self, settings: SerialSourceSettings) -> None:
+        """Forget the names of all other ports."""
+        kept = _nameless(settings)
+        self._names = {port: name for port, name in self._names.items() if port in kept}
+
+    def _name(self, port: PortSettings) -> str | None:
+        return port.device or self._names.get(port.port or "")
+
+
+def _nameless(settings: SerialSourceSettings) -> set[str]:
+    return {p.port for p in (settings, *settings.ports) if p.port is not None and p.device is None}
 
 
 def by_device(
