@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 import subprocess
 import zipfile
@@ -16,6 +17,7 @@ from conftest import ROOT, Hard, Mosquitto, wait_for
 from hard.doctor.line import Line, Status, mended, worst
 from hard.doctor.machine import clock_line, disk_line, memory_line
 from hard.doctor.parts import one_frame
+from hard.sources.cameras import parse
 from test_daemon import run_embedded
 
 
@@ -179,11 +181,45 @@ def test_a_camera_gives_one_frame_or_says_what_to_do(tmp_path: Path) -> None:
     writer = cv2.VideoWriter(film, cv2.VideoWriter.fourcc(*"MJPG"), 10, (64, 48))
     writer.write(np.full((48, 64, 3), 128, np.uint8))
     writer.release()
-    assert one_frame(film, film).what.startswith(f"{film}: 64 x 48")
-    absent = one_frame(str(tmp_path / "video9"), "video9")
-    assert absent.status == Status.FAIL
-    assert "group video" in (absent.remedy or "")
-    assert "no picture in" in one_frame(film, film, timeout_s=0.001).what
+    address = parse(film)
+    assert one_frame(address).what.startswith(f"{film}: 64 x 48")
+    assert "no picture in" in one_frame(address, timeout_s=0.001).what
+    Path(film).write_text("no film")
+    assert one_frame(address).what.endswith("no video that OpenCV can read")
+    absent = one_frame(parse("/dev/video99"))
+    assert (absent.status, absent.what) == (Status.FAIL, "/dev/video99: is not there")
+
+
+def test_a_camera_that_gives_the_daemon_its_pictures_is_no_fault() -> None:
+    """A device that opens for nobody stands for one that the daemon has open."""
+    camera = parse("/dev/null")
+    with subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL) as daemon:
+        assert one_frame(camera, daemon.pid) == Line(
+            "camera", Status.PASS, "/dev/null is in use by the running daemon"
+        )
+        other = one_frame(parse("/dev/full"), daemon.pid)  # which this daemon does not hold
+        assert daemon.stdin
+        daemon.stdin.close()
+    gone = one_frame(camera, daemon.pid)
+    for line in (other, gone, one_frame(camera)):
+        assert line.status == Status.FAIL
+        assert line.remedy
+        assert line.remedy.startswith("does another program use it? (fuser -v /dev/")
+
+
+def test_a_stream_without_pictures_comes_with_a_stream_s_remedy(port: int) -> None:
+    camera = parse(f"rtsp://user:secret@127.0.0.1:{port}/x")
+    shown = f"rtsp://127.0.0.1:{port}/x"
+    assert one_frame(camera) == Line(
+        "camera", Status.FAIL, f"{shown}: port {port}: Connection refused",
+        "is the camera on, and its address right?",
+    )  # fmt: skip
+    with socket.create_server(("127.0.0.1", port)):  # takes connections, and says nothing
+        wrong = one_frame(camera, timeout_s=2.0)
+        beside = one_frame(camera, daemon=os.getpid(), timeout_s=2.0)
+    assert (wrong.status, wrong.remedy) == (Status.FAIL, "check path, user and password")
+    assert beside.status == Status.WARN
+    assert "running daemon" in beside.what
 
 
 def test_the_machine_s_lines(tmp_path: Path) -> None:

@@ -39,7 +39,8 @@ def examine(load: Callable[[], Settings], config: Path | None) -> Iterator[Line]
         yield mended("state", str(e))
         return
     yield from model_lines(settings)
-    running = find(state) is not None
+    daemon = find(state)
+    running = daemon is not None
     url = None
     for found in _address(settings, state, running):
         if isinstance(found, Line):
@@ -49,7 +50,7 @@ def examine(load: Callable[[], Settings], config: Path | None) -> Iterator[Line]
     if url is not None:
         yield from broker_lines(settings, url)
     yield from serial_lines(settings, running)
-    yield from camera_lines(settings)
+    yield from camera_lines(settings, daemon.pid if daemon else None)
     yield disk_line(state)
     yield memory_line()
     yield clock_line()

@@ -12,9 +12,10 @@ from typing import Final
 
 from hard.card import list_models
 from hard.doctor.line import Line, fail, mended, ok, warn
+from hard.opencv import need_opencv
 from hard.settings import Settings
 from hard.sources import WEBCAM
-from hard.sources.cameras import parse
+from hard.sources.cameras import Address, Kind, explain, parse
 from hard.types import HardError
 
 CAMERA_S: Final = 15.0
@@ -82,33 +83,58 @@ def serial_lines(settings: Settings, in_use: bool) -> Iterator[Line]:
             yield mended("serial", f"{device}: {trouble}")
 
 
-def camera_lines(settings: Settings) -> Iterator[Line]:
-    """One picture of the camera, where the settings have it as a source."""
-    if WEBCAM in settings.sources.enabled:
-        try:
-            address = parse(settings.sources.webcam.camera, settings.sources.webcam.device)
-        except HardError as e:
-            yield mended("camera", str(e))
-        else:
-            yield one_frame(address.place, str(address))
+def camera_lines(settings: Settings, daemon: int | None) -> Iterator[Line]:
+    """One picture of the camera, where the settings have it as a source. `daemon`: the running one's pid."""
+    if WEBCAM not in settings.sources.enabled:
+        return
+    try:
+        need_opencv()
+        address = parse(settings.sources.webcam.camera, settings.sources.webcam.device)
+    except HardError as e:
+        yield mended("camera", str(e))
+    else:
+        yield one_frame(address, daemon)
 
 
-def one_frame(place: str, camera: str, timeout_s: float = CAMERA_S) -> Line:
+def one_frame(address: Address, daemon: int | None = None, timeout_s: float = CAMERA_S) -> Line:
     """A picture from a camera, stream or film, taken by another process: OpenCV may hang for ever."""
     began_s = time.monotonic()
     try:
         done = subprocess.run(
-            [sys.executable, "-m", "hard.doctor.frame"], input=place,  # it may hold a password: not for `ps`
+            [sys.executable, "-m", "hard.doctor.frame"], input=address.place,  # no password for `ps`
             capture_output=True, text=True, timeout=timeout_s, check=False,
             env=os.environ | {"OPENCV_LOG_LEVEL": "SILENT"},
         )  # fmt: skip
     except subprocess.TimeoutExpired:
-        return fail("camera", f"{camera}: no picture in {timeout_s:g} s", "unplug it and plug it in again")
+        if address.kind is Kind.URL:
+            return _no_picture(address, daemon)
+        return fail("camera", f"{address}: no picture in {timeout_s:g} s", "unplug it and plug it in again")
     if done.returncode != 0:
-        why = "busy" if Path(camera).exists() else "not there"
-        return fail("camera", f"{camera}: {why}, or no camera",
-                    "end what uses it (fuser -v /dev/video0); this user needs the group video")  # fmt: skip
+        return _no_picture(address, daemon)
     took_s = time.monotonic() - began_s
     if "dark" in done.stdout:
-        return warn("camera", f"{camera}: {done.stdout.strip()}", "is the lens covered, or the light off?")
-    return ok("camera", f"{camera}: {done.stdout.strip()}, {took_s:.1f} s")
+        return warn("camera", f"{address}: {done.stdout.strip()}", "is the lens covered, or the light off?")
+    return ok("camera", f"{address}: {done.stdout.strip()}, {took_s:.1f} s")
+
+
+def _no_picture(address: Address, daemon: int | None) -> Line:
+    why = explain(address)
+    text = f"{address}: {why}"
+    if daemon is not None and why.startswith("cannot be opened") and _holds(daemon, address.place):
+        return ok("camera", f"{address} is in use by the running daemon")
+    if daemon is not None and why.startswith("answers"):  # many serve one reader only
+        return warn("camera", f"{address}: answers, but gives no video to a reader beside the running daemon",
+                    "if the daemon has none either, check path, user and password")  # fmt: skip
+    if "; " in why:
+        return mended("camera", text)
+    return fail("camera", text, "is the camera on, and its address right?")
+
+
+def _holds(pid: int, device: str) -> bool:
+    """Whether a process has a device open; another user's, which we may not look into, is taken to."""
+    try:
+        return any(file.resolve() == Path(device).resolve() for file in Path(f"/proc/{pid}/fd").iterdir())
+    except PermissionError:
+        return True
+    except OSError:  # it has ended
+        return False

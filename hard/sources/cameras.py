@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import enum
+import os
 import re
+import socket
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
@@ -16,6 +18,7 @@ from hard.types import HardError
 
 BY_ID: Final = Path("/dev/v4l/by-id")
 SCHEMES: Final = ("rtsp", "rtsps", "http", "https", "rtmp", "udp", "tcp")
+PORTS: Final = {"http": 80, "https": 443, "rtsp": 554, "rtsps": 322, "rtmp": 1935}
 
 
 class Kind(enum.Enum):
@@ -71,6 +74,28 @@ def parse(camera: str, device: str | None = None, links: Mapping[str, Path] | No
             f"camera {camera}: {what}; expected an index, /dev/..., a URL or a video file; see `hard devices`"
         )
     return Address(Kind.FILE, str(path), device or _clean(path.stem))
+
+
+def explain(address: Address) -> str:
+    """Why a camera could not be opened, and what mends it; OpenCV does not say."""
+    if address.kind is Kind.DEVICE:
+        if not os.path.exists(address.place):
+            return "is not there; plug it in, or see `hard devices`"
+        if not os.access(address.place, os.R_OK | os.W_OK):
+            return "permission denied; put this user into the group video"
+        return f"cannot be opened; does another program use it? (fuser -v {address.place})"
+    if address.kind is Kind.FILE:
+        return "holds no video that OpenCV can read; convert it to MP4"
+    parts = urlsplit(address.place)
+    port = parts.port or PORTS.get(parts.scheme)
+    if port is not None:
+        try:
+            socket.create_connection((parts.hostname or "", port), 2.0).close()
+        except UnicodeError:
+            return f"{parts.hostname} is no name of a host"
+        except OSError as e:
+            return f"port {port}: {e.strerror or e}"
+    return "answers, but with no video that OpenCV can read; check path, user and password"
 
 
 def _clean(name: str) -> str:

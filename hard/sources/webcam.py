@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import logging
 import math
-import os
-import socket
 import sys
 import threading
 import time
@@ -13,7 +11,6 @@ import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final, Protocol
-from urllib.parse import urlsplit
 
 import cv2
 import numpy as np
@@ -21,7 +18,7 @@ import numpy as np
 from hard.footage import Footage, open_footage
 from hard.handoff import Latest
 from hard.settings import WebcamSettings
-from hard.sources.cameras import Address, Kind
+from hard.sources.cameras import Address, Kind, explain
 from hard.stats import Counters, Drop
 from hard.types import U8, Frame, HardError
 from hard.video import Grid
@@ -36,7 +33,6 @@ BACKOFF_S: Final = (1.0, 30.0)
 STOP_S: Final = 1.0
 MAX_HUNG: Final = 4  # threads that hang in a driver; beyond, nothing is opened until one returns
 RATE_OVER_S: Final = 1.0
-PORTS: Final = {"http": 80, "https": 443, "rtsp": 554, "rtsps": 322, "rtmp": 1935}
 
 
 class LostError(Exception):
@@ -361,23 +357,3 @@ def open_camera(address: Address, settings: WebcamSettings) -> cv2.VideoCapture:
         capture.set(cv2.CAP_PROP_FRAME_HEIGHT, settings.height)
         capture.set(cv2.CAP_PROP_FPS, settings.rate_hz)
     return capture
-
-
-def explain(address: Address) -> str:
-    """Why a camera could not be opened, and what mends it; OpenCV does not say."""
-    if address.kind is Kind.DEVICE:
-        if not os.path.exists(address.place):
-            return "is not there; plug it in, or see `hard devices`"
-        if not os.access(address.place, os.R_OK | os.W_OK):
-            return "permission denied; put this user into the group video"
-        return "cannot be opened; does another program use it?"
-    parts = urlsplit(address.place)
-    port = parts.port or PORTS.get(parts.scheme)
-    if port is not None:
-        try:
-            socket.create_connection((parts.hostname or "", port), 2.0).close()
-        except UnicodeError:
-            return f"{parts.hostname} is no name of a host"
-        except OSError as e:
-            return f"port {port}: {e.strerror or e}"
-    return "answers, but with no video that OpenCV can read; check path, user and password"
