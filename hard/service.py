@@ -17,6 +17,7 @@ from hard.types import HardError
 
 RUNNING: Final = Path("/run/systemd/system")
 SYSTEM_UNITS: Final = "etc/systemd/system"
+USER_UNITS: Final = "systemd/user"  # below ~/.config
 CONFIG: Final = "etc/hard"
 INSTANCE: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 TEMPLATE: Final = "hard@.service"
@@ -63,8 +64,7 @@ def plan(
     template = "hard.service" if instance is None else TEMPLATE
     name = "hard" if instance is None else f"hard@{instance}"
     if user:
-        home = _config_home(os.environ)
-        folder, at = home / "systemd/user", home / "hard"
+        folder, at = _config_home() / USER_UNITS, _config_home() / "hard"
     else:
         folder, at = root / SYSTEM_UNITS, Path("/") / CONFIG
     file = f"{instance or 'hard'}.yaml"
@@ -160,13 +160,22 @@ def uninstall(unit: Unit, *, user: bool, root: Path = Path("/")) -> list[str]:
     ]
 
 
-def installed(environ: Mapping[str, str], root: Path = Path("/")) -> Path | None:
+def installed(root: Path = Path("/")) -> list[str]:
+    """The services that are in place, the machine's and this user's, such as hard@kitchen.service."""
+    found: list[str] = []
+    for folder, whose in ((root / SYSTEM_UNITS, ""), (_config_home() / USER_UNITS, " of this user")):
+        names = ["hard"] if (folder / "hard.service").exists() else []
+        found += [f"{name}.service{whose}" for name in [*names, *sorted(_instances(folder))]]
+    return found
+
+
+def settings_of_service(root: Path = Path("/")) -> Path | None:
     """The settings of the service that is installed, a user's own before the machine's; not of an instance.
 
     None where there is none, or they cannot be read.
     """
-    home = _config_home(environ)
-    for folder in (home / "systemd/user", root / SYSTEM_UNITS):
+    home = _config_home()
+    for folder in (home / USER_UNITS, root / SYSTEM_UNITS):
         try:
             text = (folder / "hard.service").read_text("utf-8")
         except (OSError, UnicodeDecodeError):
@@ -174,7 +183,7 @@ def installed(environ: Mapping[str, str], root: Path = Path("/")) -> Path | None
         found = re.search(r"^ExecStart=.* run --config (.+)$", text, re.M)
         if found:
             config = _unquoted(found[1], str(home))
-            path = root / config.lstrip("/") if folder != home / "systemd/user" else Path(config)
+            path = root / config.lstrip("/") if folder != home / USER_UNITS else Path(config)
             return path if os.access(path, os.R_OK) else None
     return None
 
@@ -186,8 +195,9 @@ def credential_file(config: Path) -> Path | None:
     return config.with_name("mqtt-password" if config.stem == "hard" else f"{config.stem}.mqtt-password")
 
 
-def _config_home(environ: Mapping[str, str]) -> Path:
-    return Path(environ.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config"))
+def _config_home() -> Path:
+    """Where this user's configuration is."""
+    return Path(os.environ.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config"))
 
 
 def _state_home() -> str:

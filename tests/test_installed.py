@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from conftest import ROOT, Hard, Mosquitto, free_port, listening, wait_for
 from hard.config import load_settings, reach
 from hard.embedded import embedded_address
-from hard.service import install, installed, plan
+from hard.service import install, plan, settings_of_service
 from hard.settings import EmbeddedSettings
 from hard.types import HardError
 
@@ -139,10 +139,11 @@ def test_the_settings_that_a_unit_names_are_found_whatever_their_name(
         install(unit, user=False, root=root)
     except HardError:
         return  # too long for a file
-    environ = {"XDG_CONFIG_HOME": str(root / "nobody")}
-    assert installed(environ, root) == root / str(config).lstrip("/")
-    (root / str(config).lstrip("/")).unlink()
-    assert installed(environ, root) is None
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CONFIG_HOME", str(root / "nobody"))
+        assert settings_of_service(root) == root / str(config).lstrip("/")
+        (root / str(config).lstrip("/")).unlink()
+        assert settings_of_service(root) is None
 
 
 @pytest.mark.mosquitto

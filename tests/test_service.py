@@ -15,7 +15,9 @@ import yaml
 
 from conftest import ROOT, Hard, listening, start_mosquitto, wait_for
 from hard.config import load_settings
-from hard.service import plan
+from hard.doctor.line import Status
+from hard.doctor.machine import systemd_lines
+from hard.service import install, installed, plan, uninstall
 from hard.types import HardError
 from test_daemon import Subscriber
 
@@ -249,6 +251,42 @@ def test_a_user_s_own_systemd_gets_what_it_can_do(hard: Hard, tmp_path: Path) ->
     assert "SystemCallFilter" in unit
     assert "WantedBy=default.target" in unit
     assert (tmp_path / "hard/hard.yaml").exists()
+
+
+def test_check_finds_every_service_that_install_put_in_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "home"))
+    settings, root = load_settings(None, {}), tmp_path / "root"
+    units = {
+        "hard.service": (False, None),
+        "hard@attic.service": (False, "attic"),
+        "hard@kitchen.service": (False, "kitchen"),
+        "hard.service of this user": (True, None),
+        "hard@attic.service of this user": (True, "attic"),
+    }
+    assert installed(root) == []
+    for one, (user, instance) in units.items():
+        unit = plan(settings, user=user, instance=instance, root=root)
+        install(unit, user=user, root=root)
+        assert installed(root) == [one]
+        uninstall(unit, user=user, root=root)
+        assert installed(root) == []
+    for user, instance in units.values():
+        install(plan(settings, user=user, instance=instance, root=root), user=user, root=root)
+    assert installed(root) == list(units)
+
+
+@needs_systemd
+def test_check_names_the_services(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    settings = load_settings(None, {})
+    (line,) = systemd_lines(tmp_path, tmp_path)
+    assert (line.status, line.remedy) == (Status.WARN, "sudo hard service install, or with --user")
+    install(plan(settings, user=True, instance="attic"), user=True, root=tmp_path)
+    (line,) = systemd_lines(tmp_path, tmp_path)
+    assert line.status == Status.PASS
+    assert line.what.endswith("; installed: hard@attic.service of this user")
 
 
 def sandboxed(hard: Hard, state: Path, *arguments: str, **environ: str) -> subprocess.Popen[str]:

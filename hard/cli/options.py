@@ -39,9 +39,9 @@ def of_the_service(config: Path | None) -> Path | None:
     """The settings given, or those of the service that is installed, unless a state folder is named."""
     if config is not None or STATE_VARIABLE in os.environ:
         return config
-    from hard.service import installed
+    from hard.service import settings_of_service
 
-    found = installed(os.environ)
+    found = settings_of_service()
     if found is not None:
         print(f"settings: {found}, of the service that is installed", file=sys.stderr)
     return found

@@ -30,7 +30,7 @@ def examine(load: Callable[[], Settings], config: Path | None) -> Iterator[Line]
         settings = load()
     except HardError as e:
         yield mended("config", str(e))
-        yield from systemd_lines(state_dir(salvage(config, os.environ)), os.environ)
+        yield from systemd_lines(state_dir(salvage(config, os.environ)))
         return
     yield ok("config", str(config) if config else "defaults and environment")
     try:
@@ -54,7 +54,7 @@ def examine(load: Callable[[], Settings], config: Path | None) -> Iterator[Line]
     yield disk_line(state)
     yield memory_line()
     yield clock_line()
-    yield from systemd_lines(state, os.environ)
+    yield from systemd_lines(state)
 
 
 def _address(settings: Settings, state: Path, running: bool) -> Iterator[Line | BrokerUrl]:

@@ -8,13 +8,13 @@ import socket
 import struct
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
 from hard.doctor.line import Line, fail, ok, warn
 from hard.runfile import find
-from hard.service import RUNNING, SYSTEM_UNITS, systemd_version
+from hard.service import RUNNING, installed, systemd_version
 
 DISK_FAIL_MB: Final = 20
 DISK_WARN_MB: Final = 200
@@ -76,8 +76,8 @@ def clock_line(server: str | None = None) -> Line:
     return ok("clock", zone + (f", {off_s:+.2f} s from {server}" if off_s is not None else ""))
 
 
-def systemd_lines(state: Path, environ: Mapping[str, str]) -> Iterator[Line]:
-    """Whether a daemon runs, and whether it will after the next start of the machine."""
+def systemd_lines(state: Path, root: Path = Path("/")) -> Iterator[Line]:
+    """Whether a daemon runs, and whether there is a service that starts it. `root`: where / is."""
     running = find(state)
     if running:
         refused = running.refused
@@ -97,12 +97,12 @@ def systemd_lines(state: Path, environ: Mapping[str, str]) -> Iterator[Line]:
     if version < 252:
         yield warn("systemd", f"version {version}", "the unit is written for 252 and later")
         return
-    installed = (Path("/") / SYSTEM_UNITS / "hard.service").exists() or "INVOCATION_ID" in environ
-    if not installed:
+    services = installed(root)
+    if not services:
         yield warn("systemd", f"version {version}; hard is not installed as a service",
                    "sudo hard service install, or with --user")  # fmt: skip
         return
-    yield ok("systemd", f"version {version}, hard.service is installed")
+    yield ok("systemd", f"version {version}; installed: {', '.join(services)}")
 
 
 def _offset_s(server: str) -> float | None:
