@@ -79,7 +79,7 @@ class Broker:
 
     @property
     def turns(self) -> int:
-        """A count that goes on, every 15 s at least, as long as paho's thread is not stuck."""
+        """A count that goes on as long as paho's thread is not stuck, also where there is no broker."""
         return self._client.turns
 
     def listen(self, filters: dict[str, int], on_message: OnMessage) -> None:

@@ -16,7 +16,7 @@ from hard.runtime import Runtime
 from hard.settings import Settings
 
 PATIENCE_S: Final = 2.0
-PATIENCE: Final = 2.0  # a name server that does not answer holds up paho's thread for as long as it likes
+TURN_S: Final = 30.0  # of paho's thread: 5 s of back-off, and name servers and brokers that do not answer
 
 
 class Link:
@@ -55,7 +55,7 @@ class Link:
         """Connect in the background; everybody who listens has registered by now."""
         self.broker.start()
         self._runtime.at_end(self.broker.stop)
-        self._runtime.watch("broker", lambda: self.broker.turns, PATIENCE)
+        self._runtime.watch("broker", lambda: self.broker.turns, TURN_S)
         self._runtime.problems["broker"] = self.trouble
 
     def wait(self, turn: Callable[[], None]) -> None:

@@ -36,5 +36,5 @@ class Progress:
         return [
             stage.name
             for stage in self._stages()
-            if idle_s.get(stage.name, 0.0) > self._stuck_s * stage.patience
+            if idle_s.get(stage.name, 0.0) > self._stuck_s + stage.may_wait_s
         ]

@@ -75,7 +75,7 @@ class Stage(msgspec.Struct, frozen=True):
 
     name: str
     progress: Callable[[], int]  # a count that goes on as long as the thread is not stuck
-    patience: float = 1.0  # times health.stuck_s: standing still for longer is a fault
+    may_wait_s: float = 0.0  # for others' machines, in one turn; a fault is to stand still stuck_s longer
 
 
 class Runtime:
@@ -104,9 +104,9 @@ class Runtime:
         """The names of all models in use."""
         return [name for models in self.models_of.values() for name in models()]
 
-    def watch(self, name: str, progress: Callable[[], int], patience: float = 1.0) -> None:
+    def watch(self, name: str, progress: Callable[[], int], may_wait_s: float = 0.0) -> None:
         """Have a stage's progress watched; see Stage."""
-        self.watch_group(name, [Stage(name, progress, patience)])
+        self.watch_group(name, [Stage(name, progress, may_wait_s)])
 
     def watch_group(self, group: str, stages: list[Stage]) -> None:
         """Have these stages watched, instead of those that the group had."""

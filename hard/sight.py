@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
 
 from hard.handoff import Latest
 from hard.history import History
@@ -16,8 +15,6 @@ from hard.sources.cameras import parse
 from hard.sources.webcam import WebcamSource
 from hard.video import VideoRecognizer
 from hard.video_engine import VideoEngine
-
-PATIENCE: Final = 2.0  # a camera that is absent is tried again every 30 s at most
 
 
 class Sight:
@@ -55,7 +52,7 @@ class Sight:
         engine = VideoEngine(self._samples, recognizer, history, sinks, self._runtime.counters)
         self._runtime.thread("video engine", engine.run, self._samples.wake)
         self._runtime.watch("video engine", lambda: engine.ticks)
-        self._runtime.watch("camera", lambda: self.source.turns, PATIENCE)
+        self._runtime.watch("camera", lambda: self.source.turns)
         self._runtime.problems["camera"] = self.source.problem
         self.source.start()
         self._runtime.at_end(self.source.stop)

@@ -94,7 +94,7 @@ def test_a_stage_is_stuck_when_its_count_stands() -> None:
     count = {"engine": 0, "camera": 0}
     stages = [
         Stage("engine", lambda: count["engine"]),
-        Stage("camera", lambda: count["camera"], patience=2.0),
+        Stage("camera", lambda: count["camera"], may_wait_s=10.0),
     ]
     progress = Progress(lambda: stages, stuck_s=10.0)
     assert progress.stuck(0.0) == []

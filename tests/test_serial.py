@@ -200,6 +200,17 @@ def test_a_bridge_that_fell_silent_is_connected_to_again(bridge: Bridge) -> None
     assert not [t for t in threading.enumerate() if t.name == "serial x"]
 
 
+def test_a_board_that_is_unplugged_is_no_standstill(tmp_path: Path) -> None:
+    """It is tried again after 1, 2, 4, 5, 5 ... s: health.stuck_s may be less than that."""
+    counters = Counters()
+    reader = PortReader("x", PortSettings(port=str(tmp_path / "no")), Inbox(9, 999, counters), counters)
+    reader.start()
+    wait_for(lambda: reader.turns >= 12, timeout_s=6.0, what="turns while it waits")
+    reader.stopped.set()
+    reader.join(1)
+    assert not [t for t in threading.enumerate() if t.name == "serial x"]
+
+
 def test_stop_ends_within_a_second_while_reading_and_while_waiting(board: Board, tmp_path: Path) -> None:
     counters = Counters()
     ports = (PortSettings(port=str(board.path)), PortSettings(port=str(tmp_path / "absent")))

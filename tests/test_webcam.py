@@ -122,6 +122,14 @@ def test_a_file_that_is_looped_goes_on_in_time(start: Start, file: Path) -> None
         assert number(frame) == pytest.approx(frame.t * 30 % 30, abs=0.4)
 
 
+def test_a_camera_that_is_unplugged_is_no_standstill() -> None:
+    """It is tried again after 2, 4, ... 30 s: health.stuck_s may be less than that."""
+    camera = Camera(WebcamSettings(camera="/dev/video99"))
+    wait_for(lambda: camera.source.turns >= 20, timeout_s=6.0, what="turns while it waits")
+    assert camera.counters["camera_outages"] == 1
+    camera.source.stop()
+
+
 def test_time_goes_on_when_a_film_begins_anew() -> None:
     """A looped film on a server that was away: its own time is 0 again."""
     desk = Desk(10.0, Latest(), None, Counters())

@@ -30,7 +30,9 @@ READ_S: Final = 0.02  # a read gathers for as long as the engine's tick
 READ_BYTES: Final = 4096
 MAX_LINE: Final = 4096  # bytes
 BACKOFF_S: Final = (1.0, 5.0)
+BEAT_S: Final = 0.25
 STOP_S: Final = 1.0
+OPEN_S: Final = 30.0  # a port of another machine may take as long: its name, connecting, RFC 2217's options
 SILENT_S: Final = 30.0  # a TCP connection whose other end lost its power looks like this
 ERRORS: Final = (OSError, ValueError, termios.error)  # of pyserial: SerialException is an OSError
 
@@ -114,7 +116,7 @@ class SerialSource:
             self._readers[device].start()
 
     def stages(self) -> list[Stage]:
-        """A thread a port, each of which goes round every 20 ms, or every few seconds without its port."""
+        """A thread a port, each of which goes round every 20 ms, or every 250 ms without its port."""
         return [reader.stage() for reader in self._readers.values()]
 
     def problem(self) -> str | None:
@@ -178,7 +180,7 @@ class PortReader:
             raise HardError(f"serial port {self._url!r}: {e}") from None
 
     def stage(self) -> Stage:
-        return Stage(f"serial {self.device}", lambda: self.turns)
+        return Stage(f"serial {self.device}", lambda: self.turns, OPEN_S if "://" in self._url else 0.0)
 
     def start(self) -> None:
         self._thread.start()
@@ -200,8 +202,14 @@ class PortReader:
                     port.close()
             except ERRORS as e:
                 self._complain(e)
-                self.stopped.wait(self._backoff_s)
+                self._rest(self._backoff_s)
                 self._backoff_s = min(2 * self._backoff_s, BACKOFF_S[1])
+
+    def _rest(self, seconds: float) -> None:
+        """Wait, or until we are to end; a board that is away is no standstill."""
+        end_s = time.monotonic() + seconds
+        while (left_s := end_s - time.monotonic()) > 0 and not self.stopped.wait(min(left_s, BEAT_S)):
+            self.turns += 1
 
     def _closed_port(self) -> Port:
         port: Port = serial.serial_for_url(

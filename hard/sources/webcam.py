@@ -118,7 +118,7 @@ class WebcamSource:
                 return
             self._complain(trouble)
             backoff_s = BACKOFF_S[0] if reader.lively else min(2 * backoff_s, BACKOFF_S[1])
-            self._stop.wait(backoff_s)
+            self._rest(backoff_s)
 
     def _watch(self, reader: Reader) -> str | None:
         """Until it ends or hangs: what was wrong, or None at the end of a file and of everything."""
@@ -140,6 +140,12 @@ class WebcamSource:
                 return f"no picture for {silent_s:.1f} s"
         reader.leave()
         return None
+
+    def _rest(self, seconds: float) -> None:
+        """Wait, or until we are to end; a camera that is away is no standstill."""
+        end_s = time.monotonic() + seconds
+        while (left_s := end_s - time.monotonic()) > 0 and not self._stop.wait(min(left_s, CHECK_S)):
+            self._turns += 1
 
     def _recovered(self) -> None:
         if self._failing:
