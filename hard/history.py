@@ -78,7 +78,7 @@ class History:
             if silent_s < self._stale_s:
                 continue
             reason = OFFLINE if silent_s >= self._offline_s else STALE
-            if reason == track.silence:
+            if track.silence in (reason, OFFLINE):  # offline stays offline, whatever `use` makes of it
                 continue
             if track.silence is None:
                 _leave(events, track, track.label)

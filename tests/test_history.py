@@ -72,6 +72,24 @@ def test_silence_is_said_once_each(pauses: list[float]) -> None:
     assert [e.type for e in events] == ["enter"] + ["exit"] * bool(said)
 
 
+settings = st.tuples(st.floats(0.5, 50.0), st.floats(51.0, 200.0))
+
+
+@given(st.lists(st.tuples(st.floats(0.1, 60.0), settings), max_size=20))
+def test_other_settings_make_no_silence_end(steps: list[tuple[float, tuple[float, float]]]) -> None:
+    """However often stale_s and offline_s change: stale at most once, then offline at most once."""
+    made, events = history(), []
+    now_s = 0.0
+    made.label(prediction(5.0, "walking", now_s), UTC_S, now_s, events)
+    said: list[str | None] = []
+    for step_s, (stale_s, offline_s) in steps:
+        now_s += step_s
+        made.use(TUNING, stale_s=stale_s, offline_s=offline_s)
+        said += [label.reason for label in made.silent(now_s, events)]
+    assert said in ([], ["stale"], ["offline"], ["stale", "offline"])
+    assert [e.type for e in events] == ["enter"] + ["exit"] * bool(said)
+
+
 def test_a_change_is_an_exit_and_an_enter_at_the_same_moment() -> None:
     made, events = history(), []
     for i, activity in enumerate(["walking", "walking", "sitting"]):
