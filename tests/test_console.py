@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import subprocess
 from pathlib import Path
 
@@ -13,10 +14,13 @@ from rich.console import Console
 
 from conftest import Hard
 from hard.address import parse_url
+from hard.handoff import Board
 from hard.router import Router
 from hard.settings import OutputSettings, Settings, SourcesSettings, TopicSettings, native_topic
+from hard.stats import Counters, Drop
 from hard.table import ACTIVITY, FRAME_ROWS, render
 from hard.types import DayTotals, Label, Prediction
+from hard.watch import Watcher
 from hard.welcome import welcome
 
 NOW_S = 1_700_000_000.0
@@ -65,6 +69,30 @@ def test_the_table_fits_any_terminal_and_hides_no_loss(made: list[Label], width:
         assert said[: ACTIVITY[0] - 1] in line  # activity is never squeezed
     if len(shown) < len(made):
         assert f"and {len(made) - len(shown)} more devices" in text
+
+
+@given(st.builds(
+    dict,
+    device=st.text(max_size=100),
+    activity=st.text(max_size=100),
+    confidence=st.floats(allow_nan=False, allow_infinity=False) | st.floats(0, 1),
+    since=st.datetimes(timezones=st.none() | st.timezones()).map(lambda d: d.isoformat()),
+    seq=st.integers(),
+    latency_ms=st.floats(allow_nan=False, allow_infinity=False),
+    rate_hz=st.floats(allow_nan=False, allow_infinity=False),
+    reason=st.none() | st.text(max_size=100),
+))  # fmt: skip
+def test_a_foreign_message_is_refused_or_shown(said: dict[str, object]) -> None:
+    """`hard watch` at a broker where anybody publishes; a confidence of 1e12 took all memory for its bar."""
+    end = {"device_s": 1.0, "utc": said["since"]}
+    more = {"v": 1, "raw": {"activity": "x", "confidence": 0.5}, "probabilities": {}, "window_end": end,
+            "model": {"name": "m", "sha256": "0"}, "gaps": 0}  # fmt: skip
+    board, counters = Board(), Counters()
+    Watcher(board, counters, "hard").take("hard/a/activity", json.dumps(said | more).encode())
+    made = board.labels()
+    assert len(made) + counters[Drop.BAD_PAYLOAD] == 1
+    drawn(made, {}, 80, 24)
+    assert all(0 <= m.confidence <= 1 for m in made)
 
 
 def test_a_wide_terminal_shows_everything() -> None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import functools
 from datetime import UTC, datetime
+from typing import Annotated, TypeAlias
 
 import msgspec
 
 from hard.types import DayTotals, Event, Label, Prediction
 
 VERSION = 1
+Share: TypeAlias = Annotated[float, msgspec.Meta(ge=0.0, le=1.0)]  # anybody may publish below our prefix
 
 
 class WindowEnd(msgspec.Struct, frozen=True):
@@ -26,7 +28,7 @@ class Raw(msgspec.Struct, frozen=True):
     """What the window itself said, unsmoothed."""
 
     activity: str
-    confidence: float
+    confidence: Share
 
 
 class EventPayload(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -56,7 +58,7 @@ class ActivityPayload(msgspec.Struct, frozen=True):
     v: int
     device: str
     activity: str
-    confidence: float
+    confidence: Share
     raw: Raw
     probabilities: dict[str, float]
     since: str
