@@ -19,7 +19,7 @@ from hard.recall import Recall
 from hard.recognizer import Recognizer, turned
 from hard.record import read_calibration, recordings
 from hard.recordings import Recording, read_recording
-from hard.settings import ImuSettings
+from hard.settings import EngineSettings, ImuSettings
 from hard.stats import Counters
 from hard.types import F32, F64, HardError
 
@@ -46,7 +46,13 @@ class Track(msgspec.Struct, frozen=True):
     rotation: F64 | None = None  # (3, 3); None: not calibrated
 
 
-def personalize(device: str, folder: Path, settings: ImuSettings, calibration: Calibration | None) -> Head:
+def personalize(
+    device: str,
+    folder: Path,
+    settings: ImuSettings,
+    calibration: Calibration | None,
+    engine: EngineSettings = EngineSettings(),  # noqa: B008  # it is frozen
+) -> Head:
     """A head from the recordings in a folder; HardError where they do not suffice or it is not better.
 
     Each recording is turned by the calibration kept with it; where there is none, by the one given.
@@ -66,7 +72,7 @@ def personalize(device: str, folder: Path, settings: ImuSettings, calibration: C
         Track(label, read_recording(path, "m/s2", "rad/s"), None if c is None else np.array(c.rotation))
         for (label, path), c in zip(found, worn, strict=True)
     ]
-    model = _model_of(tracks, settings)
+    model = _model_of(tracks, settings, engine)
     seconds = _seconds(tracks, model.card.labels, device)
     data = labelled(model, tracks)
     head = make_head(device, model, data, seconds, all(worn))
@@ -79,13 +85,14 @@ def personalize(device: str, folder: Path, settings: ImuSettings, calibration: C
     return msgspec.structs.replace(head, before=round(before.right, 4), after=round(after.right, 4))
 
 
-def _model_of(tracks: Sequence[Track], settings: ImuSettings) -> Model:
+def _model_of(tracks: Sequence[Track], settings: ImuSettings, engine: EngineSettings) -> Model:
     """The one that the daemon would take: by the gyroscope, a calibration, and how the phone was carried."""
     gyro = all(track.recording.samples[:, 3:].any() for track in tracks)
-    model = load_model(settings.model if gyro else settings.acc_model)
+    name = settings.model if gyro else settings.acc_model
+    model = load_model(name, engine.runtime, engine.precision)
     if settings.elsewhere_model is None or tracks[0].rotation is not None:
         return model
-    elsewhere = load_model(settings.elsewhere_model)
+    elsewhere = load_model(settings.elsewhere_model, engine.runtime, engine.precision)
     recognizer = Recognizer(model, acc_model=model, elsewhere_model=elsewhere)
     won, began_s = 0, 0.0
     for track in sorted(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import sys
@@ -15,6 +16,8 @@ from conftest import ROOT, Hard
 from hard.card import SensorCard, find_model, list_models, read_card
 from hard.imu import Imu, Limits
 from hard.model import load_model
+from hard.record import folder_of, write
+from hard.recordings import Recording
 from hard.stats import Counters
 from hard.synthetic import SyntheticPhone
 from hard.types import F32, Chunk, HardError
@@ -68,6 +71,27 @@ def test_the_daemon_runs_on_it(hard: Hard, port: int) -> None:
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert "synthetic-1 walking" in done.stderr
+
+
+@pytest.mark.parametrize("command", ["classify", "personalize"])
+def test_offline_commands_do_without_torch_too(hard: Hard, tmp_path: Path, command: str) -> None:
+    """What they say is what they say with it."""
+    folder, argument = folder_of(tmp_path / "state", "alice"), "alice"
+    for seed, label in enumerate(("sitting", "walking")):
+        t, samples = SyntheticPhone(seed, dwell_s=1e9).read(0, 800)
+        write(folder / f"{label}-20261120T050000Z.csv", Recording("alice", t, samples))
+        argument = str(folder / f"{label}-20261120T050000Z.csv") if command == "classify" else argument
+    absent = tmp_path / "lib/torch.py"
+    absent.parent.mkdir()
+    absent.write_text("raise ModuleNotFoundError(name='torch')")
+    with_torch = hard.run(command, argument)
+    lib = f"{absent.parent}:{hard.env.get('PYTHONPATH', '')}"
+    without = hard.run(command, argument, HARD__ENGINE__RUNTIME="onnx", PYTHONPATH=lib)
+    assert without.returncode == with_torch.returncode, without.stderr
+    figures = re.compile(r"\d\.\d+")
+    assert figures.sub("", without.stdout) == figures.sub("", with_torch.stdout)
+    assert figures.sub("", without.stderr) == figures.sub("", with_torch.stderr)
+    assert (without.stdout + without.stderr).count("\n") >= (10 if command == "classify" else 1)
 
 
 def copy(tmp_path: Path, **changes: object) -> Path:

@@ -131,7 +131,8 @@ def personalize(device: str, undo: bool, config: Path | None) -> int:
     from hard.personalize import personalize as learn
     from hard.record import folder_of
 
-    head = learn(device, folder_of(state, device), settings.imu, calibrations(state).get(device))
+    calibration = calibrations(state).get(device)
+    head = learn(device, folder_of(state, device), settings.imu, calibration, settings.engine)
     path = shelf.put(head)
     print("recorded: " + ", ".join(f"{label} {s:g} s" for label, s in head.seconds.items()))
     print(

@@ -110,14 +110,18 @@ def classify(
     from hard.smoothing import Smoother
 
     settings = load(of_the_service(config) if device else config, {})
-    i = settings.imu
-    elsewhere = load_model(i.elsewhere_model) if i.elsewhere_model and model is None else None
-    if model is not None and not recording.gyro and "gyro_x" in load_model(model).card.channels:
+    i, e = settings.imu, settings.engine
+    main = load_model(model or i.model, e.runtime, e.precision)
+    if model is not None and not recording.gyro and "gyro_x" in main.card.channels:
         raise HardError(
             f"{path}: without a gyroscope, which {model} needs; leave out --model, or take {i.acc_model}"
         )
+    acc = main if model else load_model(i.acc_model, e.runtime, e.precision)
+    elsewhere = None
+    if i.elsewhere_model and model is None:
+        elsewhere = load_model(i.elsewhere_model, e.runtime, e.precision)
     recognizer = Recognizer(
-        model or i.model, acc_model=model or i.acc_model, elsewhere_model=elsewhere,
+        main, acc_model=acc, elsewhere_model=elsewhere,
         limits=Limits(max_gap_s=i.max_gap_s), min_rate_hz=i.min_rate_hz, counters=counters,
     )  # fmt: skip
     history = History(Smoother(settings.smoothing))
