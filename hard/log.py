@@ -174,7 +174,7 @@ def blot(text: str, secrets: Iterable[str]) -> str:
 
 
 def duration(seconds: float) -> str:
-    """12 s, 3 min, 5 h 07 min."""
+    """12 s, 3 min 05 s, 5 h 07 min."""
     s = max(0, int(seconds))
     if s < 60:
         return f"{s} s"
