@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import json
 import logging
 import os
@@ -29,6 +30,8 @@ LOG: Final = "nats.log"
 LOG_LIMIT: Final = 1 << 20  # bytes; two files of it are kept
 OUTPUT: Final = "nats.out"  # what comes before there is a log
 LAST_BYTES: Final = 1 << 14
+USUAL_PORT: Final = 1883  # of MQTT
+MAX_PORT: Final = 65_535
 MIN_PASSWORD: Final = 8  # characters, as embedded.password
 _PR_SET_PDEATHSIG: Final = 1
 _TYPED: Final = "abcdefghjkmnpqrstuvwxyz23456789"
@@ -193,7 +196,7 @@ class EmbeddedBroker:
 
 
 def require_free_port(settings: EmbeddedSettings) -> None:
-    """HardError where the port is taken, with two ways out."""
+    """HardError where the port cannot be had, with the ways out."""
     host = _bind(settings)
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -201,10 +204,18 @@ def require_free_port(settings: EmbeddedSettings) -> None:
             probe.bind((host, settings.port))
         except OSError as e:
             raise HardError(
-                f"port {settings.port} on {host}: {e.strerror}; use the broker that is there with "
-                f"--broker mqtt://{HOST}:{settings.port}, or another port with "
-                f"HARD__EMBEDDED__PORT={settings.port + 1000}"
+                f"port {settings.port} on {host}: {e.strerror}; {_ways_out(settings.port, e)}"
             ) from None
+
+
+def _ways_out(port: int, error: OSError) -> str:
+    if error.errno == errno.EACCES:
+        return f"one below 1024 is root's: take another with HARD__EMBEDDED__PORT={USUAL_PORT}"
+    other = port + 1000 if port + 1000 <= MAX_PORT else port - 1000
+    return (
+        f"use the broker that is there with --broker mqtt://{HOST}:{port}, or another port with "
+        f"HARD__EMBEDDED__PORT={other}"
+    )
 
 
 def _bind(settings: EmbeddedSettings) -> str:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import logging
+import os
 import socket
 import stat
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from conftest import Hard, wait_for
 from hard.broker import Broker, BrokerUrl
-from hard.embedded import EmbeddedBroker, embedded_address, lan_host
+from hard.embedded import EmbeddedBroker, embedded_address, lan_host, require_free_port
 from hard.settings import EmbeddedSettings
 from hard.stats import Counters
 from hard.types import HardError
@@ -33,6 +35,32 @@ def enters(url: BrokerUrl, timeout_s: float = 10.0) -> bool:
         return client.wait_ready(timeout_s)
     finally:
         client.stop()
+
+
+@pytest.mark.parametrize(("taken", "other"), [(18_890, 19_890), (65_201, 64_201)])
+def test_a_port_that_is_taken_comes_with_one_that_can_be(taken: int, other: int) -> None:
+    with socket.create_server(("127.0.0.1", taken)), pytest.raises(HardError) as e:
+        require_free_port(EmbeddedSettings(port=taken))
+    assert str(e.value).endswith(
+        f": Address already in use; use the broker that is there with --broker mqtt://127.0.0.1:{taken}, or "
+        f"another port with HARD__EMBEDDED__PORT={other}"
+    )
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can become a user who may not")
+def test_a_port_of_root_s_is_no_broker_that_is_there() -> None:
+    code = (
+        "import os; from hard.embedded import require_free_port; from hard.settings import EmbeddedSettings\n"
+        "os.setuid(65534); require_free_port(EmbeddedSettings(port=80))"
+    )
+    unprivileged = Path("/proc/sys/net/ipv4/ip_unprivileged_port_start")
+    if unprivileged.exists() and int(unprivileged.read_text()) <= 80:
+        pytest.skip("any user may open port 80 here")
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stderr.splitlines()[-1].endswith(
+        "port 80 on 127.0.0.1: Permission denied; one below 1024 is root's: take another with "
+        "HARD__EMBEDDED__PORT=1883"
+    )
 
 
 def test_only_the_password_opens_it(lan: EmbeddedBroker, port: int, tmp_path: Path) -> None:
