@@ -16,15 +16,15 @@ from rich.console import Console, RenderableType
 from hard import __version__
 from hard import log as logs
 from hard.broker import Broker
-from hard.care import Care
 from hard.config import state_dir
 from hard.console import over, report, show
+from hard.daemon.care import Care
+from hard.daemon.link import Link
+from hard.daemon.outputs import Outputs
 from hard.embedded import password_file
-from hard.link import Link
 from hard.memory import settle
+from hard.mqtt.passwords import forms, known_secrets
 from hard.opencv import need_opencv
-from hard.outputs import Outputs
-from hard.passwords import forms, known_secrets
 from hard.phones import Simulator
 from hard.runtime import Runtime, Stop
 from hard.settings import Settings
@@ -37,9 +37,9 @@ from hard.types import HardError
 from hard.welcome import welcome
 
 if TYPE_CHECKING:
-    from hard.metrics import Metrics
-    from hard.motion import Motion
-    from hard.sight import Sight
+    from hard.daemon.metrics import Metrics
+    from hard.daemon.motion import Motion
+    from hard.daemon.sight import Sight
     from hard.sinks.display import Display
 
 log = logging.getLogger(__name__)
@@ -120,7 +120,7 @@ class Daemon:
     def start(self, load: Callable[[], Settings], simulate: int, *, shown: bool) -> None:
         """Start the parts in order; what was started the runtime stops in reverse, also after an error."""
         self.link.launch()
-        from hard.metrics import Metrics
+        from hard.daemon.metrics import Metrics
 
         sys.setswitchinterval(0.0005)  # else a forward of 0.8 ms waits 11 ms for a busy thread to let go
         settings, runtime = self.settings, self.runtime
@@ -148,11 +148,11 @@ class Daemon:
         """What the enabled sources need; imported after the broker's child runs: torch takes a second."""
         enabled = self.settings.sources.enabled
         if any(name != WEBCAM for name in enabled):
-            from hard.motion import Motion
+            from hard.daemon.motion import Motion
 
             self.motion = Motion(self.settings, self.link.broker, metrics, self.runtime)
         if WEBCAM in enabled:
-            from hard.sight import Sight
+            from hard.daemon.sight import Sight
 
             self.sight = Sight(self.settings, self.runtime, shown=shown)
 

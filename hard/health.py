@@ -12,7 +12,7 @@ import msgspec
 
 from hard import __version__
 from hard.broker import Broker
-from hard.progress import Progress
+from hard.daemon.progress import Progress
 from hard.runtime import Runtime
 from hard.types import Label
 

@@ -15,9 +15,9 @@ from hard.card import SensorCard
 from hard.imu import Imu, Limits
 from hard.model import Model, load_model
 from hard.novelty import Motion, measure
-from hard.personal import Adapter
+from hard.personal.adapter import Adapter
+from hard.personal.profiles import Head
 from hard.placement import Placement
-from hard.profiles import Head
 from hard.recall import Recall
 from hard.stats import Counters, Drop
 from hard.types import F32, F64, UNKNOWN, Chunk, HardError, Prediction, Windows

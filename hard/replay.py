@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from hard.address import BrokerUrl
 from hard.broker import Broker
 from hard.codecs import good_name
+from hard.mqtt.address import BrokerUrl
 from hard.phones import need_native_topic, play
 from hard.recordings import Recording
 from hard.runtime import Stop

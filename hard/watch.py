@@ -8,10 +8,10 @@ import time
 from rich.console import Console, RenderableType
 
 from hard import log as logs
-from hard.address import BrokerUrl
 from hard.broker import Broker
 from hard.console import over, show
 from hard.handoff import Board
+from hard.mqtt.address import BrokerUrl
 from hard.runtime import Stop
 from hard.sinks.board import BoardSink
 from hard.sinks.payload import decode, decode_totals

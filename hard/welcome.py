@@ -7,8 +7,8 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from hard.address import BrokerUrl
 from hard.embedded import lan_host
+from hard.mqtt.address import BrokerUrl
 from hard.settings import PortSettings, Settings, native_topic
 from hard.sources.cameras import Address
 

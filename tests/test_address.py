@@ -8,8 +8,8 @@ import pytest
 
 from certificates import Authority
 from conftest import Hard, Mosquitto
-from hard.address import BrokerUrl, address, parse_url
 from hard.config import load_settings
+from hard.mqtt.address import BrokerUrl, address, parse_url
 from hard.settings import BrokerSettings, Settings, TlsSettings
 from hard.types import HardError
 

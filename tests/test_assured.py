@@ -15,8 +15,8 @@ from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 
 from conftest import Mosquitto, wait_for
 from hard.broker import Broker, BrokerUrl
-from hard.client import Client
-from hard.packets import encoded, varint
+from hard.mqtt.client import Client
+from hard.mqtt.packets import encoded, varint
 from hard.stats import Counters, Drop
 from test_client import CONNACK, V5, V311
 from test_daemon import Subscriber

@@ -13,7 +13,7 @@ import pytest
 import hard as package
 from conftest import Hard
 from hard.history import History
-from hard.profiles import Calibration, calibrations
+from hard.personal.profiles import Calibration, calibrations
 from hard.recognizer import Recognizer
 from hard.settings import SmoothingSettings
 from hard.sinks.payload import encode

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 
 from hard.broker import Broker, BrokerUrl
-from hard.client import Client
+from hard.mqtt.client import Client
 from hard.stats import Counters
 
 V311, V5 = MQTTProtocolVersion.MQTTv311, MQTTProtocolVersion.MQTTv5

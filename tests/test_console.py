@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from conftest import Hard
-from hard.address import parse_url
 from hard.handoff import Board
+from hard.mqtt.address import parse_url
 from hard.router import Router
 from hard.settings import OutputSettings, Settings, SourcesSettings, TopicSettings, native_topic
 from hard.stats import Counters, Drop

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hard import gait
 from hard.datasets.hapt import LABELS, read_sessions
+from hard.personal import gait
 from hard.types import G, HardError
 from tools.worn import angle_of, any_rotation, turned
 

@@ -15,10 +15,10 @@ from pathlib import Path
 import pytest
 
 from conftest import Hard, free_port, wait_for
+from hard.daemon.progress import Progress
 from hard.health import Health
 from hard.journal import MESSAGE_IDS, JournalHandler, wanted
 from hard.log import Repeats, Spread
-from hard.progress import Progress
 from hard.runtime import Stage
 from test_daemon import Subscriber, run_embedded
 

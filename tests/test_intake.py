@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from conftest import wait_for
+from hard.daemon.intake import Intake
 from hard.handoff import Inbox
-from hard.intake import Intake
 from hard.runtime import Runtime, Stop
 from hard.settings import SerialSourceSettings, SourcesSettings
 from hard.sources.ports import PortNames

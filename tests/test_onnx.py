@@ -16,7 +16,7 @@ from conftest import ROOT, Hard
 from hard.card import SensorCard, find_model, list_models, read_card
 from hard.imu import Imu, Limits
 from hard.model import load_model
-from hard.record import folder_of, write
+from hard.personal.record import folder_of, write
 from hard.recordings import Recording
 from hard.stats import Counters
 from hard.synthetic import SyntheticPhone

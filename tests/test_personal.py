@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 
 from hard.card import SensorCard, find_model, read_card
 from hard.datasets.hapt import LABELS
-from hard.personal import Adapter, fit
-from hard.personalize import Labelled, compare, make_head, personalize
-from hard.profiles import Calibration, Head
+from hard.personal.adapter import Adapter, fit
+from hard.personal.personalize import Labelled, compare, make_head, personalize
+from hard.personal.profiles import Calibration, Head
+from hard.personal.record import folder_of, recordings, write
 from hard.recognizer import Recognizer
-from hard.record import folder_of, recordings, write
 from hard.recordings import Recording
 from hard.settings import ImuSettings
 from hard.synthetic import SyntheticPhone

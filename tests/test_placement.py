@@ -13,13 +13,13 @@ from scipy.spatial.transform import Rotation
 
 import hard
 from conftest import Hard
-from hard import gait
 from hard.card import SensorCard
 from hard.datasets import hapt, motionsense
 from hard.model import Model, load_model
-from hard.personalize import personalize
-from hard.profiles import Head
-from hard.record import write
+from hard.personal import gait
+from hard.personal.personalize import personalize
+from hard.personal.profiles import Head
+from hard.personal.record import write
 from hard.recordings import Recording
 from hard.settings import ImuSettings
 from hard.types import HardError, Prediction, Windowing

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from hard.profiles import Calibration, Head, Profiles, Shelf, calibrations, heads
-from hard.record import folder_of
+from hard.personal.profiles import Calibration, Head, Profiles, Shelf, calibrations, heads
+from hard.personal.record import folder_of
 from hard.types import HardError
 
 SAME = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0))

@@ -17,9 +17,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hard import record
 from hard.codecs import CodecOptions
 from hard.codecs.native import NativeCodec
+from hard.personal import record
 from hard.phones import play
 from hard.recordings import Recording, files, read_recording
 from hard.stats import Counters

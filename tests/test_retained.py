@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hard.retained import Retained
+from hard.mqtt.retained import Retained
 
 puts = st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 3)), max_size=12)
 

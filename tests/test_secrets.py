@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from conftest import ROOT, Hard, Mosquitto, free_port, wait_for
 from hard.bundle import scrub, without_secrets
-from hard.passwords import forms
+from hard.mqtt.passwords import forms
 from test_daemon import Subscriber
 from test_health import get
 

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
+from hard.daemon.metrics import LATENCY_S, Metrics
 from hard.handoff import Board
-from hard.metrics import LATENCY_S, Metrics
 from hard.sinks.board import LOGGED, BoardSink
 from hard.types import Label, Prediction
 

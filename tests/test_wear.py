@@ -13,11 +13,11 @@ from rich.console import Console
 
 from conftest import Hard, listening, wait_for
 from hard.broker import Broker, BrokerUrl
-from hard.capture import progress_bar
 from hard.codecs.native import encode
 from hard.datasets.hapt import LABELS, Session, read_sessions
-from hard.profiles import calibrations, heads
-from hard.record import folder_of, read_calibration, write
+from hard.personal.capture import progress_bar
+from hard.personal.profiles import calibrations, heads
+from hard.personal.record import folder_of, read_calibration, write
 from hard.recordings import Recording, read_recording
 from hard.stats import Counters
 from tools.worn import turned

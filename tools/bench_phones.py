@@ -228,7 +228,7 @@ STAGES: Final = {
     "hard/dsp.py": "windows",
     "hard/recognizer.py": "predictions", "hard/novelty.py": "predictions",
     "hard/history.py": "labels", "hard/smoothing.py": "labels", "hard/sinks": "publish",
-    "hard/broker.py": "broker", "hard/client.py": "broker", "paho": "broker", "hard/totals.py": "totals",
+    "hard/broker.py": "broker", "hard/mqtt/client.py": "broker", "paho": "broker", "hard/totals.py": "totals",
 }  # fmt: skip
 
 

@@ -15,9 +15,9 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from hard import gait
 from hard.datasets import cut, data_dir, features, motionsense
 from hard.model import Model, load_model
+from hard.personal import gait
 from hard.recordings import Recording
 from hard.types import HardError
 from tools.options import answer, ask

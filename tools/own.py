@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from hard import gait
 from hard.datasets import data_dir, features
 from hard.datasets.hapt import LABELS, TEST_USERS, Session, read_sessions
 from hard.model import Model, load_model
-from hard.personal import Adapter
-from hard.personalize import Track, labelled, make_head
+from hard.personal import gait
+from hard.personal.adapter import Adapter
+from hard.personal.personalize import Track, labelled, make_head
 from hard.recordings import Recording
 from hard.types import F32, HardError
 from tools.options import answer, ask

@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from hard import gait
 from hard.datasets import cut, data_dir, features
 from hard.datasets.hapt import LABELS, TEST_USERS, Official, Session, read_official, read_sessions
 from hard.model import Model, load_model
+from hard.personal import gait
 from hard.recordings import Recording
 from hard.types import F64, HardError
 from tools.options import answer, ask
@@ -151,4 +151,4 @@ def main(args: argparse.Namespace) -> None:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     ask(parser)
     parser.add_argument("--seed", type=int, default=0, help="of the rotations (default: %(default)s)")
-    parser.add_argument("--fit", action="store_true", help="print the constants of hard/gait.py")
+    parser.add_argument("--fit", action="store_true", help="print the constants of hard/personal/gait.py")

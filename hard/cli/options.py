@@ -12,11 +12,11 @@ import click
 import msgspec
 
 from hard.config import STATE_VARIABLE, Key, Tree, load_settings, state_dir
-from hard.passwords import hide_from_ps, known_secrets
+from hard.mqtt.passwords import hide_from_ps, known_secrets
 from hard.settings import Settings
 
 if TYPE_CHECKING:
-    from hard.address import BrokerUrl
+    from hard.mqtt.address import BrokerUrl
     from hard.types import Label
 
 
@@ -90,7 +90,7 @@ def _with_credential(settings: Settings, config: Path) -> Settings:
     b = settings.broker
     if b.password or b.password_file or not (b.username or "@" in (b.url or "")):
         return settings
-    from hard.address import credential
+    from hard.mqtt.address import credential
     from hard.service import credential_file
 
     file = credential_file(config)
@@ -101,8 +101,8 @@ def _with_credential(settings: Settings, config: Path) -> Settings:
 
 def broker_url(settings: Settings) -> BrokerUrl:
     """Where the broker is: the one configured, or a running daemon's embedded one."""
-    from hard.address import address
     from hard.embedded import embedded_address
+    from hard.mqtt.address import address
 
     if settings.broker.url is None:
         return embedded_address(settings.embedded, state_dir(settings))

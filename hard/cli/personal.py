@@ -46,7 +46,7 @@ def calibrate(
 
     Its samples are turned to the model's axes from then on, also after a restart.
     """
-    from hard.profiles import calibrations
+    from hard.personal.profiles import calibrations
 
     settings = load(config, {("broker", "url"): ("--broker", broker)})
     shelf = calibrations(reach(state_dir(settings)))
@@ -62,8 +62,8 @@ def calibrate(
     if clear:
         print(f"{device}: {'no longer calibrated' if shelf.remove(device) else 'was not calibrated'}")
         return 0
-    from hard.calibrate import calibrate as guide
-    from hard.calibrate import keep
+    from hard.personal.calibrate import calibrate as guide
+    from hard.personal.calibrate import keep
 
     if recording is None:
         return guide(settings, broker_url(settings), device, shelf, after_s)
@@ -93,9 +93,9 @@ def record(
     `hard replay` and `hard classify` read the file; `hard personalize` learns from it.
     """
     from hard.card import find_model, read_card
-    from hard.profiles import calibrations
-    from hard.record import folder_of
-    from hard.record import record as keep
+    from hard.personal.profiles import calibrations
+    from hard.personal.record import folder_of
+    from hard.personal.record import record as keep
 
     settings = load(config, {("broker", "url"): ("--broker", broker)})
     models = filter(None, (settings.imu.model, settings.imu.elsewhere_model))
@@ -120,7 +120,7 @@ def record(
 @daemon_option
 def personalize(device: str, undo: bool, config: Path | None) -> int:
     """Adapt the model to the person who wears DEVICE, from their recordings (`hard record`)."""
-    from hard.profiles import calibrations, heads
+    from hard.personal.profiles import calibrations, heads
 
     settings = load(config, {})
     state = reach(state_dir(settings))
@@ -128,8 +128,8 @@ def personalize(device: str, undo: bool, config: Path | None) -> int:
     if undo:
         print(f"{device}: {'the model alone again' if shelf.remove(device) else 'had no personal head'}")
         return 0
-    from hard.personalize import personalize as learn
-    from hard.record import folder_of
+    from hard.personal.personalize import personalize as learn
+    from hard.personal.record import folder_of
 
     calibration = calibrations(state).get(device)
     head = learn(device, folder_of(state, device), settings.imu, calibration, settings.engine)

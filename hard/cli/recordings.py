@@ -25,7 +25,7 @@ from hard.config import reach, state_dir
 from hard.types import HardError
 
 if TYPE_CHECKING:
-    from hard.profiles import Head
+    from hard.personal.profiles import Head
     from hard.recognizer import Recognizer
     from hard.stats import Counters
     from hard.types import F64, Label, Windowing
@@ -146,7 +146,7 @@ def classify(
 
 def _wear(recognizer: Recognizer, device: str, state: Path) -> None:
     """What is kept of the devices counts; HardError where nothing is kept of this one."""
-    from hard.profiles import Profiles
+    from hard.personal.profiles import Profiles
 
     known: list[str] = []
 

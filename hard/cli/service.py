@@ -82,7 +82,7 @@ def reload(config: Path | None) -> int:
 
     For a service run it with sudo; `systemctl reload hard` does the same.
     """
-    from hard.runfile import find
+    from hard.daemon.runfile import find
 
     wrong = None
     try:

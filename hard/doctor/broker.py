@@ -10,9 +10,9 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Final
 
-from hard.address import BrokerUrl, explain_failure, tls_context
 from hard.broker import Broker
 from hard.doctor.line import Line, Status, fail, mended, ok, warn
+from hard.mqtt.address import BrokerUrl, explain_failure, tls_context
 from hard.settings import Settings
 from hard.stats import Counters
 

@@ -10,14 +10,14 @@ from typing import Final
 from rich.console import Console
 from rich.text import Text
 
-from hard.address import BrokerUrl, address
 from hard.config import reach, salvage, state_dir
+from hard.daemon.runfile import find
 from hard.doctor.broker import broker_lines
 from hard.doctor.line import Line, Status, fail, mended, ok
 from hard.doctor.machine import clock_line, disk_line, memory_line, systemd_lines
 from hard.doctor.parts import camera_lines, model_lines, serial_lines
 from hard.embedded import binary, embedded_address, require_free_port
-from hard.runfile import find
+from hard.mqtt.address import BrokerUrl, address
 from hard.settings import Settings
 from hard.types import HardError
 

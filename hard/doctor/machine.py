@@ -12,8 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
+from hard.daemon.runfile import find
 from hard.doctor.line import Line, fail, ok, warn
-from hard.runfile import find
 from hard.service import RUNNING, installed, systemd_version
 
 DISK_FAIL_MB: Final = 20

@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 
 from hard.imu import Imu, Limits
 from hard.model import Model, load_model
-from hard.personal import LEAST, RIDGE, Adapter, fit
-from hard.profiles import Calibration, Head, now
+from hard.personal.adapter import LEAST, RIDGE, Adapter, fit
+from hard.personal.profiles import Calibration, Head, now
+from hard.personal.record import read_calibration, recordings
 from hard.recall import Recall
 from hard.recognizer import Recognizer, turned
-from hard.record import read_calibration, recordings
 from hard.recordings import Recording, read_recording
 from hard.settings import EngineSettings, ImuSettings
 from hard.stats import Counters

@@ -8,10 +8,10 @@ from typing import Final
 import numpy as np
 from rich.console import Console
 
-from hard import gait
-from hard.address import BrokerUrl
-from hard.capture import Capture, progress_bar
-from hard.profiles import Calibration, Shelf, now
+from hard.mqtt.address import BrokerUrl
+from hard.personal import gait
+from hard.personal.capture import Capture, progress_bar
+from hard.personal.profiles import Calibration, Shelf, now
 from hard.recordings import Recording
 from hard.runtime import Stop
 from hard.settings import Settings

@@ -11,21 +11,21 @@ from typing import TYPE_CHECKING, Final
 
 from hard import __version__
 from hard.config import state_dir
+from hard.daemon.link import Link
+from hard.daemon.progress import Progress
+from hard.daemon.reload import Reloader
+from hard.daemon.runfile import RunFile, Running
+from hard.daemon.supervisor import Supervisor
 from hard.health import Examiner
-from hard.link import Link
 from hard.log import Spread
-from hard.progress import Progress
-from hard.reload import Reloader
-from hard.runfile import RunFile, Running
 from hard.runtime import Runtime
 from hard.sdnotify import Notifier
 from hard.settings import Settings
-from hard.supervisor import Supervisor
 
 if TYPE_CHECKING:
-    from hard.metrics import Metrics
-    from hard.motion import Motion
-    from hard.outputs import Outputs
+    from hard.daemon.metrics import Metrics
+    from hard.daemon.motion import Motion
+    from hard.daemon.outputs import Outputs
 
 log = logging.getLogger(__name__)
 
@@ -85,7 +85,7 @@ class Care:
         metrics.watch(self._examiner.examine)
         if port is None:
             return
-        from hard.endpoint import HOST, Endpoint
+        from hard.daemon.endpoint import HOST, Endpoint
 
         try:
             endpoint = Endpoint(port, self._examiner.examine, metrics)

@@ -9,9 +9,9 @@ from typing import Final
 
 import msgspec
 
+from hard.daemon.motion import Motion
+from hard.daemon.outputs import Outputs
 from hard.health import Examiner
-from hard.motion import Motion
-from hard.outputs import Outputs
 from hard.sdnotify import Notifier
 from hard.settings import Settings
 from hard.sources import WEBCAM

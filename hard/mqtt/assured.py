@@ -9,8 +9,8 @@ from typing import Any, Final, Literal
 
 from paho.mqtt.enums import MQTTErrorCode, MQTTProtocolVersion
 
-from hard.packets import PUBACK, PUBLISH, QOS_1, REFUSED, RETAIN, publish, varint
-from hard.pulse import Pulse
+from hard.mqtt.packets import PUBACK, PUBLISH, QOS_1, REFUSED, RETAIN, publish, varint
+from hard.mqtt.pulse import Pulse
 
 AT_ONCE: Final = 20  # messages that may wait for their acknowledgement: what paho allows, too
 

@@ -12,9 +12,9 @@ import msgspec
 import numpy as np
 from rich.console import Console
 
-from hard.address import BrokerUrl
-from hard.capture import Capture, progress_bar
-from hard.profiles import Calibration, stem
+from hard.mqtt.address import BrokerUrl
+from hard.personal.capture import Capture, progress_bar
+from hard.personal.profiles import Calibration, stem
 from hard.recordings import COLUMNS, Recording
 from hard.runtime import Stop
 from hard.settings import Settings

@@ -9,9 +9,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from hard.address import BrokerUrl, address
 from hard.broker import Broker
 from hard.embedded import EmbeddedBroker
+from hard.mqtt.address import BrokerUrl, address
 from hard.runtime import Runtime
 from hard.settings import Settings
 

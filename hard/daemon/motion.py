@@ -10,14 +10,14 @@ import msgspec
 from hard.broker import Broker
 from hard.card import find_model, read_card
 from hard.config import state_dir
+from hard.daemon.intake import Intake
+from hard.daemon.metrics import Metrics, TimedModel
 from hard.engine import Engine
 from hard.handoff import Inbox
 from hard.history import History
 from hard.imu import Limits
-from hard.intake import Intake
-from hard.metrics import Metrics, TimedModel
 from hard.model import MAX_BATCH, Model, load_model
-from hard.profiles import Profiles
+from hard.personal.profiles import Profiles
 from hard.recognizer import Recognizer, require_same_windows
 from hard.router import Router
 from hard.runtime import Runtime

@@ -12,11 +12,11 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn
 from rich.text import Text
 
-from hard.address import BrokerUrl
 from hard.align import Aligner
 from hard.broker import Broker
 from hard.codecs import PayloadError, good_name
 from hard.handoff import Inbox
+from hard.mqtt.address import BrokerUrl
 from hard.recordings import Recording
 from hard.registry import make_codec
 from hard.router import Router

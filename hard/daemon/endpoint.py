@@ -13,7 +13,7 @@ import msgspec
 from hard.health import Health
 
 if TYPE_CHECKING:
-    from hard.metrics import Metrics
+    from hard.daemon.metrics import Metrics
 
 log = logging.getLogger(__name__)
 

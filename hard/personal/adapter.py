@@ -15,7 +15,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from hard.profiles import Head
+from hard.personal.profiles import Head
 from hard.types import F32, F64
 
 RIDGE: Final = (1e-2, 3e-3)

@@ -11,8 +11,8 @@ from typing import Final
 import paho.mqtt.client as mqtt
 from paho.mqtt.enums import MQTTErrorCode, MQTTProtocolVersion
 
-from hard.assured import Assured
-from hard.packets import PUBLISH, QOS, RETAIN, publish, varint
+from hard.mqtt.assured import Assured
+from hard.mqtt.packets import PUBLISH, QOS, RETAIN, publish, varint
 
 READ_BYTES: Final = 1 << 18
 MAX_READS: Final = 16  # in a turn

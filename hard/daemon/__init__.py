@@ -1,0 +1,1 @@
+"""What a running daemon consists of, beside the pipeline; app.py puts it together."""

@@ -1,0 +1,1 @@
+"""The connection to a broker, piece by piece; broker.py puts them together."""
