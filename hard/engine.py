@@ -45,6 +45,13 @@ def emit(sinks: Sequence[Sink], counters: Counters, labels: list[Label], events:
             sink.emit(labels)
 
 
+def end(history: History, sinks: Sequence[Sink], counters: Counters) -> None:
+    """Tell that every activity ends here, since nobody will see how it goes on."""
+    events: list[Event] = []
+    history.end(events)
+    emit(sinks, counters, [], events)
+
+
 class Engine:
     """Owns the recognizer, the codecs' state and the labels' history; runs in one thread."""
 
@@ -93,7 +100,7 @@ class Engine:
         return done.wait(timeout_s) or not begun.acquire(blocking=False)
 
     def run(self, stop: threading.Event) -> None:
-        """Tick until `stop` is set and the inbox is empty.
+        """Tick until `stop` is set and the inbox is empty; then every activity ends.
 
         Ticks are at least `tick_s` apart under load. For a fleet, sources gather messages for up to twice as
         much (`Inbox.gather_s`), where they come from and not here: what is read at once costs less to read.
@@ -108,6 +115,7 @@ class Engine:
             if messages:
                 self.tick(messages, started_s)
             elif stopping:
+                end(self._history, self._sinks, self._counters)
                 return
             if started_s - evict_s > EVICT_EVERY_S:
                 evict_s = started_s

@@ -84,8 +84,14 @@ class History:
                 _leave(events, track, track.label)
             track.silence = reason
             track.seq += 1
-            out.append(_quiet(track, reason))
+            out.append(quiet(track.label, reason, track.seq))
         return out
+
+    def end(self, events: list[Event]) -> None:
+        """Nothing more will come: what each device does ends with its last window."""
+        for track in self._tracks.values():
+            if track.silence is None:
+                _leave(events, track, track.label)
 
     def without_windows(self, since_s: float) -> list[str]:
         """Devices that have had no window since then (monotonic), whether or not samples came."""
@@ -126,14 +132,13 @@ def _say(
         events.append(Event(label.prediction.device, kind, label.activity, t, at_s, dwell_s))
 
 
-def _quiet(track: _Track, reason: str) -> Label:
+def quiet(last: Label, reason: str, seq: int) -> Label:
     """The label of a silent device: no window, so nothing recognised; the times are the last window's."""
-    last = track.label
     nothing = msgspec.structs.replace(
         last.prediction, activity=UNKNOWN, confidence=0.0, probabilities={}, reason=reason
     )
     since_s = last.since_s if last.activity == UNKNOWN else last.window_end_s
     return msgspec.structs.replace(
         last, prediction=nothing, activity=UNKNOWN, confidence=0.0, reason=reason, since_s=since_s,
-        seq=track.seq, latency_ms=0.0,
+        seq=seq, latency_ms=0.0,
     )  # fmt: skip

@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 from typing import Final
 
-from hard.engine import LISTEN_EVERY_S, emit
+from hard.engine import LISTEN_EVERY_S, emit, end
 from hard.handoff import Latest
 from hard.history import History
 from hard.sinks import Sink
@@ -37,7 +37,7 @@ class VideoEngine:
         self.ticks = 0  # progress, for whoever watches
 
     def run(self, stop: threading.Event) -> None:
-        """Take frames until `stop` is set."""
+        """Take frames until `stop` is set; then the activity ends."""
         listen_s = 0.0
         while not stop.is_set():
             frame = self._samples.take(IDLE_S)
@@ -48,6 +48,7 @@ class VideoEngine:
                 listen_s = now_s
                 self.listen(now_s)
             self.ticks += 1
+        end(self._history, self._sinks, self._counters)
 
     def look(self, frame: Frame) -> None:
         """Look at a frame, and hand the label that it completes, if any, to the sinks."""

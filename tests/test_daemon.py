@@ -256,6 +256,34 @@ def test_events_alternate_and_silence_ends_an_activity(
     process.communicate(timeout=10)
 
 
+@pytest.mark.mosquitto
+def test_a_stop_ends_every_activity_and_who_does_not_come_back_is_offline(
+    hard: Hard, mosquitto: int, tmp_path: Path, subscribe
+) -> None:
+    path = csv(tmp_path / "me.csv", 3, 12.0, 100.0)
+    url = f"mqtt://127.0.0.1:{mosquitto}"
+    seen = subscribe(mosquitto, "hard/+/activity", "hard/+/event", "hard/status")
+    for run, device in enumerate(("alice", "bob")):
+        process = hard.start("run", "--broker", url, HARD__OUTPUT__STALE_S="5", HARD__OUTPUT__OFFLINE_S="8")
+        wait_for(lambda: seen.last("hard/status") == b"online", what="the daemon")
+        assert hard.run("replay", str(path), "--as", device, "--speed", "20", "--broker", url).returncode == 0
+        wait_for(lambda d=device: len(seen.labels(d)) >= 8, what="labels")
+        if run:
+            wait_for(lambda: seen.labels("alice")[-1]["reason"] == "offline", 30, what="alice offline")
+        process.terminate()
+        process.communicate(timeout=10)
+        assert process.returncode == 0
+        seen.messages.append(("hard/status", b"ended"))
+    alice = seen.labels("alice")
+    assert [label["reason"] for label in alice[-2:]] == [None, "offline"]
+    assert alice[-1]["window_end"] == alice[-2]["window_end"]
+    assert alice[-1]["seq"] == alice[-2]["seq"] + 1
+    events = [json.loads(p) for t, p in seen.messages if t == "hard/alice/event"]
+    assert [(e["type"], e["activity"]) for e in events][-1] == ("exit", alice[-2]["activity"])
+    assert [e["type"] for e in events] == ["enter", "exit"] * (len(events) // 2)
+    assert events[-1]["t"] == alice[-2]["window_end"]["device_s"]
+
+
 def different(seen: Subscriber) -> set[tuple[int, str]]:
     """Alice's labels, each once: a retained one comes again with every connect."""
     return {(label["seq"], label["window_end"]["utc"]) for label in seen.labels("alice")}

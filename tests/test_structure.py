@@ -33,7 +33,7 @@ LAYERS = [
     {"recognizer", "embedded", "sources", "sinks", "phones", "nets"},
     {"engine", "table", "datasets", "listen", "devices", "welcome"},
     {"daemon.progress", "health", "daemon.intake", "video_engine", "console", "daemon.link"},
-    {"daemon.metrics", "daemon.endpoint", "daemon.supervisor", "service"},
+    {"daemon.metrics", "daemon.endpoint", "daemon.supervisor", "daemon.leftovers", "service"},
     {"daemon.outputs", "daemon.motion", "doctor"},
     {"daemon.sight", "daemon.reload", "bundle"},
     {"daemon.care"},

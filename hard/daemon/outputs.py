@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from hard.broker import Broker
+from hard.daemon.leftovers import Leftovers
 from hard.registry import SINKS, resolve
 from hard.runtime import Runtime
 from hard.settings import Settings
@@ -32,8 +33,10 @@ class Outputs:
         self._labels = list(labels)
         o, h = settings.output, settings.homeassistant
         self._totals = _totals(settings, state, broker, runtime)
+        labels_out: Sink = resolve("sinks", SINKS, "mqtt")(o, broker)
+        self._leftovers = Leftovers(broker.url, o, runtime.board, labels_out.emit)
         self.sinks: list[Sink] = [
-            resolve("sinks", SINKS, "mqtt")(o, broker),
+            labels_out,
             resolve("sinks", SINKS, "board")(runtime.board),
             self._totals,
             metrics,
@@ -51,6 +54,7 @@ class Outputs:
 
     def start(self) -> None:
         self._runtime.thread("totals", self._totals.run)
+        self._runtime.thread("leftovers", self._leftovers.run)
         self._runtime.problems["totals"] = lambda: self._totals.trouble
 
     def relabel(self, old: Sequence[str], new: Sequence[str]) -> None:
