@@ -9,6 +9,7 @@ import os
 import re
 import resource
 import zipfile
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from threading import Event, Thread
 
@@ -23,6 +24,7 @@ from hard.personal import record
 from hard.phones import play
 from hard.recordings import Recording, files, read_recording
 from hard.stats import Counters
+from hard.synthetic import SyntheticPhone
 from hard.types import Chunk, G, HardError, Message
 
 ACC = "t,ax,ay,az\n0,0,0,9.8\n"
@@ -85,7 +87,7 @@ def test_plain_csv_in_its_units(tmp_path: Path) -> None:
         ("a.csv", "t,ax (g),ay (m/s2),az (g)\n0,0,0,1\n", "in 'g and m/s2'; expected m/s2 or g: convert"),
         ("a.csv", "t,x,y,z\n0,0,0,9.8\n", "of which sensor\\? Name the columns ax,ay,az or gx,gy,gz"),
         ("a.csv", "ax,ay,az\n0,0,9.8\n", "header 'ax,ay,az' has no time; name its column t"),
-        ("a.csv", "time,ax,ay,az\n2018-10-03 17:23,0,0,9.8\n", "times in column 'time' are no numbers"),
+        ("a.csv", "time,ax,ay,az\n3/10/2018 17:23,0,0,9.8\n", "times in column 'time' are no numbers"),
         ("a.csv", "t,ax,ay,az\n\ns,m/s2,m/s2,m/s2\n0,0,0,9\n", r"no numbers \(line 3\); .* a line of units"),
         ("a.csv", "t,ax,ay,az\n0,0,0,9.8\n9e11,0,0,9.8\n", r"9e\+11 apart.*say the unit in the header"),
         ("a.csv", "t,ax,ay,az\n" + "5,0,0,9.8\n" * 9 + "6,0,0,9.8\n", "2 different times in 10 rows"),
@@ -116,6 +118,39 @@ def test_plain_csv_in_its_units(tmp_path: Path) -> None:
 def test_a_bad_file_gets_its_line_and_the_fix(tmp_path: Path, name: str, text: str, error: str) -> None:
     with pytest.raises(HardError, match=re.escape(str(tmp_path)) + ".*" + error):
         read_recording(write(tmp_path / name, text))
+
+
+def test_dates_are_times(tmp_path: Path) -> None:
+    t, samples = SyntheticPhone(0, jitter_s=0.0).read(0, 100)
+    began = datetime(2026, 1, 5, 10, 0, tzinfo=UTC)
+    for zone, form in ((UTC, "%Y-%m-%dT%H:%M:%S.%fZ"), (None, "%Y-%m-%d %H:%M:%S.%f")):
+        rows = [
+            f"{began + timedelta(seconds=s):{form}},{','.join(map(str, x))}"
+            for s, x in zip(t, samples, strict=True)
+        ]
+        text = "time,ax,ay,az,gx,gy,gz\n" + "\n".join(rows)
+        found = read_recording(write(tmp_path / f"{zone}.csv", text))
+        np.testing.assert_allclose(found.t - began.timestamp(), t, atol=1e-5)
+        np.testing.assert_allclose(found.samples, samples, rtol=1e-6)
+    with pytest.raises(HardError, match="'soon' in line 3, column 'time', is no date with a time"):
+        read_recording(write(tmp_path / "a.csv", "time,ax,ay,az\n2026-01-05T10:00,0,0,9.8\nsoon,0,0,9.8\n"))
+
+
+@given(kept=st.integers(4, 120))
+def test_a_recording_that_was_cut_off_is_read_to_its_last_whole_line(
+    tmp_path_factory: pytest.TempPathFactory, kept: int
+) -> None:
+    t, samples = SyntheticPhone(0, jitter_s=0.0).read(0, 50)
+    lines = [f"{s:.2f},{','.join(f'{v:.3f}' for v in x)}" for s, x in zip(t, samples, strict=True)]
+    text = "t,ax,ay,az,gx,gy,gz\n" + "\n".join(lines[:20]) + "\n"
+    rest = "\n".join(lines[20:])[:kept]
+    counters = Counters()
+    path = write(tmp_path_factory.mktemp("cut") / "a.csv", text + rest)
+    found = read_recording(path, counters=counters)
+    last = rest.rpartition("\n")[2]
+    cut = bool(last) and (last.count(",") < 6 or last[-1] in ",-")
+    assert counters["bad_line"] == cut
+    assert len(found.t) == 20 + rest.count("\n") + (bool(last) and not cut)
 
 
 def test_a_missing_file_gets_the_nearest(tmp_path: Path) -> None:

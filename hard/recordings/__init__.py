@@ -50,7 +50,7 @@ def read_recording(
             own.refuse(path)
             sensors = read_json(path, text)
         else:
-            table = parse(str(path), text)
+            table = parse(str(path), text, counters)
             header = read_header(table.names, stem(path))
             if is_motionsense(table.names, header):
                 own.refuse(path)
@@ -84,7 +84,7 @@ def _export(export: Export, own: Own, counters: Counters) -> dict[Sensor, Series
                 )
             from_file[sensor] = name
         if header.sensors or header.incomplete:
-            raws += read_sensors(parse(export.where(name), export.text(name)), header, counters)
+            raws += read_sensors(parse(export.where(name), export.text(name), counters), header, counters)
     if not raws:
         raise HardError(
             f"{export.path}: no sensor of motion in {_listed(export.names)}; expected an export of Sensor "

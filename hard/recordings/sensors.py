@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
@@ -12,11 +13,12 @@ import numpy as np
 from hard.codecs import CodecOptions, units
 from hard.recordings.columns import TIME_UNITS, Header, units_of
 from hard.recordings.join import Series
-from hard.recordings.table import Table, numbers
+from hard.recordings.table import Table, moments, numbers, utc_s
 from hard.stats import Counters, Drop
 from hard.types import F64, G, HardError, Sensor
 
 COUNTS: Final = CodecOptions()  # of one g, and of one deg/s, where a file holds a chip's raw counts
+DATES: Final = "dates"  # instead of a unit
 PER_S: Final = {**units.UNITS_PER_S, "min": 1 / 60, "h": 1 / 3600}
 MOST_ALIKE: Final = 4  # rows of the same time: sensors that take turns, or a clock that is too coarse
 LEAST_G: Final = 0.5  # less than this, over a second, is an acceleration without gravity
@@ -69,7 +71,11 @@ def read_sensors(table: Table, header: Header, counters: Counters) -> list[Raw]:
         raise HardError(f"{table.where}: {_names(table)}; {WHOSE if bare else NAMES}")
     column, said = _time_column(table, header)
     wanted = [c for axes in header.sensors.values() for c in axes.columns]
-    values = numbers(table, [column, *wanted])  # (n, 1 + 3 k)
+    if said == DATES:
+        said = "s"
+        values = np.column_stack([moments(table, column), numbers(table, wanted)])
+    else:
+        values = numbers(table, [column, *wanted])  # (n, 1 + 3 k)
     timed = np.isfinite(values[:, 0])
     counters.add(Drop.NOT_FINITE, int(np.isfinite(values[~timed, 1:]).any(axis=1).sum()))
     values = values[timed]
@@ -151,7 +157,7 @@ def _require_gravity(where: str, acc: Series) -> None:
 
 
 def _time_column(table: Table, header: Header) -> tuple[int, str | None]:
-    """The time's column, and its unit where the header says it."""
+    """The time's column, and its unit where the header says it, or DATES."""
     line, first = table.first()
     for column, unit in header.times:
         try:
@@ -164,11 +170,15 @@ def _time_column(table: Table, header: Header) -> tuple[int, str | None]:
                 f"{', '.join(TIME_UNITS)}, or no unit"
             )
         return column, unit
+    for column, _ in header.times:
+        with contextlib.suppress(ValueError, IndexError):
+            utc_s(first[column])
+            return column, DATES
     if first and header.times:
         column = header.times[0][0]
         raise HardError(
             f"{table.where}: the times in column {table.names[column]!r} are no numbers (line {line}); "
-            "export seconds, milliseconds or nanoseconds, without a line of units"
+            "export seconds, milliseconds, nanoseconds or ISO 8601, without a line of units"
         )
     if not first:
         raise HardError(f"{table.where}: no samples")

@@ -5,11 +5,13 @@ from __future__ import annotations
 import csv
 import re
 from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
 from typing import Final
 
 import msgspec
 import numpy as np
 
+from hard.stats import Counters, Drop
 from hard.types import F64, HardError
 
 _BLANK: Final = {"", "nan", "null", "none", "na", "n/a"}
@@ -35,8 +37,11 @@ class Table(msgspec.Struct, frozen=True):
         return next(_rows(self, self.body[:LONGEST_LINE]), (self.first_line, []))
 
 
-def parse(where: str, text: str) -> Table:
-    """A table with a header line; before it, blank lines, notes (#) and Excel's `sep=;` are left out."""
+def parse(where: str, text: str, counters: Counters | None = None) -> Table:
+    """A table with a header line; before it, blank lines, notes (#) and Excel's `sep=;` are left out.
+
+    With `counters`, a last line that was cut off, as by a battery that ran out, is left out and counted.
+    """
     start, line = 0, 1
     while True:
         end = text.find("\n", start)
@@ -52,9 +57,20 @@ def parse(where: str, text: str) -> Table:
     except csv.Error as e:
         raise HardError(f"{where}: line {line}: {e}") from None
     body = text[end + 1 :] if end >= 0 else ""
+    if counters is not None and _cut_off(rest := body[body.rfind("\n") + 1 :], names, delimiter):
+        counters.add(Drop.BAD_LINE)
+        body = body.removesuffix(rest)
     if delimiter != ",":
         body = body.replace(",", ".")  # decimal commas
     return Table(where, [name.strip() for name in names], body, line + 1, delimiter)
+
+
+def _cut_off(last: str, names: Sequence[str], delimiter: str) -> bool:
+    """Whether a last line, without a line end, stops too early."""
+    if not last.strip():
+        return False
+    stops = bool(names[-1]) and last.rstrip()[-1] in f"{delimiter}+-"
+    return stops or last.count(delimiter) < len(names) - 1
 
 
 def numbers(table: Table, columns: Sequence[int]) -> F64:
@@ -77,6 +93,27 @@ def numbers(table: Table, columns: Sequence[int]) -> F64:
             [_numbers(table, line, row, columns) for line, row in _rows(table, table.body)], np.float64
         )
     return np.asarray(fast, np.float64)
+
+
+def moments(table: Table, column: int) -> F64:
+    """A column of dates with times, as in ISO 8601, in UTC seconds, (n,); without a zone they are UTC."""
+    out = []
+    for line, row in _rows(table, table.body):
+        try:
+            out.append(utc_s(row[column]))
+        except (ValueError, IndexError):
+            cell = row[column][:40] if column < len(row) else ""
+            raise HardError(
+                f"{table.where}: {cell!r} in line {line}, column {table.names[column]!r}, is no date with a "
+                "time, such as 2026-01-05T10:00:00.020Z"
+            ) from None
+    return np.array(out, np.float64)
+
+
+def utc_s(text: str) -> float:
+    """Of a date with a time; raises ValueError."""
+    moment = datetime.fromisoformat(text.strip())
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
 
 
 def _rows(table: Table, body: str) -> Iterator[tuple[int, list[str]]]:
