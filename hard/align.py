@@ -84,9 +84,15 @@ class Joint:
         rises = (base.t[1:] > base.t[:-1]).all()
         if newest_s is None or not (base.t[0] > newest_s and rises and math.isfinite(base.t[-1])):
             return None
-        for r in by.values():
-            if len(r.t) != len(base.t) or not ((r.t == base.t).all() and math.isfinite(r.xyz.sum())):
-                return None  # NaN equals nothing
+        times = base.t.tobytes()
+        if any(r.t.tobytes() != times for r in by.values()):
+            return None
+        samples = np.zeros((len(base.t), 6), np.float32)
+        samples[:, :3] = base.xyz + by[Sensor.GRAVITY].xyz if source is Sensor.LINEAR else base.xyz
+        if Sensor.GYRO in by:
+            samples[:, 3:] = by[Sensor.GYRO].xyz
+        if not math.isfinite(samples.sum()):
+            return None
         self.seen_s = base.arrival_s
         self._waiting_s = newest_s
         self._began_s = min(self._began_s, float(base.t[0]))
@@ -94,10 +100,6 @@ class Joint:
         self._even_count += len(base.t)
         while self._even_count - len(self._even[0][source].t) > KEPT:
             self._even_count -= len(self._even.popleft()[source].t)
-        samples = np.zeros((len(base.t), 6), np.float32)
-        samples[:, :3] = base.xyz + by[Sensor.GRAVITY].xyz if source is Sensor.LINEAR else base.xyz
-        if Sensor.GYRO in by:
-            samples[:, 3:] = by[Sensor.GYRO].xyz
         return Chunk(self._device, base.t, samples, base.arrival_s, Sensor.GYRO in by)
 
     def _newest_even(self, source: Sensor, sensors: Collection[Sensor]) -> float | None:

@@ -81,7 +81,9 @@ class SensorLoggerCodec:
                 android = True
         # nanoseconds since 1970 lose 0.2 µs in float64
         try:
-            by_name = {name: np.array(row, np.float64).reshape(-1, 4) for name, row in rows.items()}
+            by_name = {
+                name: np.fromiter(row, np.float64, len(row)).reshape(-1, 4) for name, row in rows.items()
+            }
         except OverflowError as e:
             raise PayloadError(f"Sensor Logger: time: {e}") from None
         ios = not self._is_android(device, android or "totalacceleration" in by_name)
