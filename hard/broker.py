@@ -25,6 +25,7 @@ from hard.mqtt.address import (
 )
 from hard.mqtt.client import Client
 from hard.mqtt.retained import Retained
+from hard.mqtt.topics import is_filter
 from hard.stats import Counters, Drop
 
 __all__ = ["Broker", "BrokerUrl", "OnMessage", "OnMessages", "parse_url"]
@@ -99,7 +100,13 @@ class Broker:
         self.relisten((), filters)
 
     def relisten(self, old: Collection[str], filters: dict[str, int]) -> None:
-        """Listen to other filters instead of `old`, now and on every connect; what stays is not touched."""
+        """Listen to other filters instead of `old`, now and on every connect; what stays is not touched.
+
+        ValueError, and nothing has changed, for one that is none: on a connect it would end paho's thread.
+        """
+        wrong = [f for f in filters if not is_filter(f)]
+        if wrong:
+            raise ValueError(f"{wrong[0]!r} is no topic filter")
         kept = {f: qos for f, qos in self._filters.items() if f not in old or filters.get(f) == qos}
         gone = [f for f in old if f not in filters]
         new = {f: qos for f, qos in filters.items() if f not in kept}

@@ -8,7 +8,7 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Final, TypeAlias, Union, get_args, get_origin
+from typing import Annotated, Final, TypeAlias, Union, get_args, get_origin
 
 import msgspec
 import yaml
@@ -234,15 +234,32 @@ def _explain(message: str, tree: Tree, origins: Mapping[Key, str], path: Path | 
         what = what[0].lower() + what[1:].replace("`", "")
         choices = get_args(_type_at(key)) if "enum value" in what else ()
         what = f"expected one of {', '.join(choices)}" if choices else what
+        if "matching regex" in what or what.startswith("expected array"):
+            what = f"expected {_words(_type_at(key)) or _a_list(found)}"
         if not isinstance(found, dict | list) and not any(s[: len(key)] == key for s in SECRET):
             what += f" (it is {found!r})"
     return _placed(key, what, origins, path)
+
+
+def _words(type_: object) -> str | None:
+    """What a type is for a person: the description in its Meta."""
+    parts = get_args(type_)
+    own = (part.description for part in parts if isinstance(part, msgspec.Meta))
+    return next(filter(None, (*own, *map(_words, parts))), None)
+
+
+def _a_list(found: Tree) -> str:
+    """A list, for one who wrote `a, b`, as an environment variable invites to."""
+    parts = [part.strip() for part in found.split(",")] if isinstance(found, str) else []
+    return f"a list such as [{', '.join(parts)}]" if parts else "a list in brackets"
 
 
 def _type_at(key: Key) -> object:
     """The annotated type of a setting."""
     at: object = Settings
     for part in key:
+        while get_origin(at) is Annotated:
+            at = get_args(at)[0]
         if isinstance(at, type) and issubclass(at, msgspec.Struct):
             at = next((f.type for f in msgspec.structs.fields(at) if f.name == part), None)
         elif get_origin(at) is tuple:

@@ -9,6 +9,7 @@ import msgspec
 from msgspec import Meta
 
 from hard.codecs import CodecOptions
+from hard.mqtt.topics import FILTER, MAX_CHARACTERS, TOPIC
 
 FLOOR: Final = 0.02  # a window's probabilities count as at least this: no single window settles anything
 
@@ -16,9 +17,31 @@ Port = Annotated[int, Meta(ge=1, le=65535)]
 Qos = Annotated[int, Meta(ge=0, le=2)]
 Count = Annotated[int, Meta(ge=1)]
 Seconds = Annotated[float, Meta(gt=0)]
-TopicPrefix = Annotated[str, Meta(pattern=r"^[^+#/\s]+(/[^+#/\s]+)*$")]
-DeviceName = Annotated[str, Meta(pattern=r"^[^+#/$\x00-\x1f\x7f]{1,64}$")]
-TopicFilter = Annotated[str, Meta(pattern=r"^[^#\s]+(/#)?$")]
+TopicPrefix = Annotated[
+    str,
+    Meta(
+        pattern=TOPIC,
+        max_length=MAX_CHARACTERS,
+        description="a topic such as hard or home/hard: no + or #, and no empty level",
+    ),
+]
+DeviceName = Annotated[
+    str,
+    Meta(
+        pattern=r"\A[^+#/$\x00-\x1f\x7f]{1,64}\Z",
+        description="a name of 1 to 64 characters, such as wrist: no + # / $",
+    ),
+]
+TopicFilter = Annotated[
+    str,
+    Meta(
+        pattern=rf"(?!\A#\Z){FILTER}",  # alone it would read our own labels, and everybody's everything
+        max_length=MAX_CHARACTERS,
+        description="a topic filter such as hard/+/imu or phones/#: + stands for one whole level, # for all "
+        "those after the first ones",
+    ),
+]
+"""An error says a description instead of the pattern."""
 
 
 class Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -84,7 +107,9 @@ def native_topic(topics: Sequence[TopicSettings], device: str) -> str | None:
 
 
 class MqttSourceSettings(Section, frozen=True):
-    topics: tuple[TopicSettings, ...] = APP_TOPICS
+    topics: Annotated[
+        tuple[TopicSettings, ...], Meta(description="a list such as [{filter: hard/+/imu, codec: native}]")
+    ] = APP_TOPICS
     qos: Qos = 0
     max_payload_bytes: Count = 262_144
 
@@ -98,7 +123,9 @@ class PortSettings(CodecOptions, frozen=True, kw_only=True):
 
 
 class SerialSourceSettings(PortSettings, frozen=True, kw_only=True):
-    ports: tuple[PortSettings, ...] = ()
+    ports: Annotated[
+        tuple[PortSettings, ...], Meta(description="a list such as [{port: /dev/ttyUSB0, device: wrist}]")
+    ] = ()
 
 
 class WebcamSettings(Section, frozen=True):
@@ -118,7 +145,9 @@ class WebcamSettings(Section, frozen=True):
 
 
 class SourcesSettings(Section, frozen=True):
-    enabled: Annotated[tuple[str, ...], Meta(min_length=1)] = ("mqtt",)
+    enabled: Annotated[
+        tuple[str, ...], Meta(min_length=1, description="a list such as [mqtt] or [mqtt, serial]")
+    ] = ("mqtt",)
     mqtt: MqttSourceSettings = MqttSourceSettings()
     serial: SerialSourceSettings = SerialSourceSettings()
     webcam: WebcamSettings = WebcamSettings()

@@ -96,6 +96,27 @@ def test_a_broker_that_dies_three_times_gets_the_newest_state_again(
         assert seen(server.port, "hard/status") == b"online"
 
 
+def test_filters_that_are_refused_leave_those_before(server: Mosquitto, port: int) -> None:
+    """Now, and on the connect after: there a wrong one would end paho's thread."""
+    server.start()
+    topics: list[str] = []
+    broker = Broker(BrokerUrl("127.0.0.1", port), Counters())
+    broker.listen({"a/+": 0}, lambda topic, _: topics.append(topic))
+    broker.start()
+    assert broker.wait_ready(10)
+    for _ in range(2):
+        with pytest.raises(ValueError, match=r"^'b\+' is no topic filter"):
+            broker.relisten(["a/+"], {"c": 0, "b+": 0})
+    server.kill()
+    wait_for(lambda: not broker.connected, what="the loss")
+    server.start()
+    assert broker.wait_ready(10)
+    assert broker.publish("c", b"")
+    assert broker.publish("a/x", b"")
+    wait_for(lambda: topics == ["a/x"], what="the topic listened to")
+    broker.stop()
+
+
 def test_a_refused_password_is_named_and_tried_again(server: Mosquitto, connect: Connect, says) -> None:
     server.start(server.set_password("hard", "right-password"))
     broker = connect(username="hard", password="wrong-password")

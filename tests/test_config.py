@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
 import msgspec
 import pytest
 import yaml
+from hypothesis import given
+from hypothesis import strategies as st
 from msgspec.structs import fields
+from paho.mqtt.client import MQTT_ERR_SUCCESS, Client
 
 from conftest import ROOT
 from hard.config import load_settings
@@ -85,7 +89,13 @@ def test_a_number_needs_no_point_before_its_exponent(tmp_path: Path) -> None:
             "sources:\n  mqtt:\n    topics:\n    - filtr: x\n",
             r":4: .*filtr: unknown key; did you mean 'filter'\?",
         ),
-        ("output:\n  prefix: a/#\n", r":2: output\.prefix: "),
+        (
+            "output:\n  prefix: a/#\n",
+            r":2: output\.prefix: expected a topic such as hard or home/hard: no \+ or #, and no empty level",
+        ),
+        ("homeassistant: {birth_topic: ha/+}\n", r":1: homeassistant\.birth_topic: expected a topic such as"),
+        ("sources: {serial: {device: a/b}}\n", r":1: sources\.serial\.device: expected a name of 1 to 64"),
+        ("sources: {enabled: mqtt}\n", r":1: sources\.enabled: expected a list such as \[mqtt\] or"),
         ("imu:\n  max_gap_s: 0.2\n  max_gap_s: 0.3\n", r":3: imu\.max_gap_s is given twice"),
         ("a: [\n", r":2: not YAML"),
         ("- 1\n", r":1: expected keys"),
@@ -129,12 +139,49 @@ def test_an_error_names_line_key_and_fix(tmp_path: Path, text: str, error: str) 
         ({"HARD__ENGINE__TICK_MS": "abc"}, "^HARD__ENGINE__TICK_MS: engine.tick_ms: expected float"),
         ({"HARD__ENGIN__TICK_MS": "3"}, "^HARD__ENGIN__TICK_MS: engin: unknown key; did you mean 'engine'?"),
         ({"HARD__SOURCES__ENABLED": "[mqt]"}, "^HARD__SOURCES__ENABLED: .*: no source named 'mqt'; did you"),
+        ({"HARD__SOURCES__ENABLED": "mqtt"}, r"^HARD__SOURCES__ENABLED: .* expected a list such as \[mqtt\]"),
+        ({"HARD__SOURCES__SERIAL__COLUMNS": "ax,ay"}, r": expected a list such as \[ax, ay\] \(it is"),
+        ({"HARD__SOURCES__SERIAL__PORTS": "x"}, r": expected a list such as \[{port: /dev/ttyUSB0, "),
+        ({"HARD__HOMEASSISTANT__EXCLUDE": "3"}, "exclude: expected a list in brackets"),
         ({"HARD__ENGINE": "3"}, "^HARD__ENGINE: engine: expected object"),
     ],
 )
 def test_an_error_names_the_environment_variable(environ: dict[str, str], error: str) -> None:
     with pytest.raises(HardError, match=error.replace("?", r"\?")):
         load_settings(None, environ)
+
+
+LEVELS = st.sampled_from(["+", "#", "a b", "a+", "#a", "", "é", "$x", "a\n", "\0"])
+
+
+def refusal(filter_: str) -> str | None:
+    """What is said of a topic filter; None where it is taken."""
+    try:
+        load_settings(None, {"HARD__SOURCES__MQTT__TOPICS": json.dumps([{"filter": filter_}])})
+    except HardError as e:
+        return str(e)
+    return None
+
+
+@given(st.lists(LEVELS, max_size=4).map("/".join))
+def test_a_topic_filter_is_taken_where_mqtt_takes_it(text: str) -> None:
+    """One that is none ends paho's thread; `#` alone would read our own labels."""
+    code = Client._filter_wildcard_len_check(text.encode())
+    legal = code == MQTT_ERR_SUCCESS and text != "#" and "\n" not in text and "\0" not in text
+    said = refusal(text)
+    assert (said is None) == legal
+    assert said is None or "topics.0.filter: expected a topic filter such as hard/+/imu or phones/#" in said
+
+
+@pytest.mark.parametrize("text", ["\ud800", "x" * 1001])
+def test_a_topic_that_cannot_be_sent_is_refused(text: str) -> None:
+    assert refusal(text)
+
+
+def test_topics_may_hold_spaces() -> None:
+    environ = {"HARD__OUTPUT__PREFIX": "my home", "HARD__HOMEASSISTANT__BIRTH_TOPIC": "ha/my status"}
+    got = load_settings(None, environ)
+    assert (got.output.prefix, got.homeassistant.birth_topic) == ("my home", "ha/my status")
 
 
 def test_a_missing_file_names_the_nearest(tmp_path: Path) -> None:

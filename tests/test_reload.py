@@ -131,6 +131,8 @@ def test_an_invalid_configuration_is_refused_and_the_old_one_stays(daemon: Daemo
         ("smoothing: {hysteresis: 60}\n", "hysteresis 60 is never reached"),
         ("imu: {model: lstm-wast}\n", "did you mean lstm-waist?"),
         ("sources: {mqtt: {topics: [{filter: x, codec: natve}]}}\n", "did you mean 'native'?"),
+        ("sources: {mqtt: {topics: [{filter: my+/x, codec: json}]}}\n", "expected a topic filter such as"),
+        ("sources: {mqtt: {topics: [{filter: my+/x, codec: json}]}}\n", "expected a topic filter such as"),
         ("sources: {enabled: [mqtt, serial]}\n", "no port"),
         ("sources: [\n", "not YAML"),
     ):

@@ -29,8 +29,8 @@ class MqttSource:
 
     def change(self, settings: SourcesSettings) -> None:
         """Listen to other topics from now on."""
-        old, self._settings = self._settings, settings.mqtt
-        self._broker.relisten(_filters(old), _filters(settings.mqtt))
+        self._broker.relisten(_filters(self._settings), _filters(settings.mqtt))
+        self._settings = settings.mqtt
 
     def stop(self) -> None:
         self._stopped = True  # for what is on its way
