@@ -68,6 +68,11 @@ def test_help_names_every_command(hard: Hard) -> None:
         ),
         (["run", "--source", "webcam", "--camera", "ftp://x/y"], "ftp://... is no stream; expected rtsp"),
         (["run", "--source", "webcam", "--model", "lrcn-webcm"], "did you mean lrcn-webcam?"),
+        (["run", "--model", "lrcn-webcam"], "lrcn-webcam is a model of video, and needs --source webcam"),
+        (
+            ["run", "--source", "webcam", "--model", "lstm-pocket"],
+            "lstm-pocket is a model of phone motion, and needs --source mqtt or serial",
+        ),
         (["run", "--config", "config/hrd.yaml"], "did you mean config/hard.yaml?"),
         (["run", "--broker", "http://x"], "scheme 'http'; expected one of mqtt, mqtts"),
         (["run", "--model", "lstm-wast"], "did you mean lstm-waist?"),

@@ -12,6 +12,7 @@ from hard.cli.options import broker_option, config_option, for_option, load
 from hard.config import Key, Tree
 from hard.registry import SOURCES, names
 from hard.settings import Settings
+from hard.sources import WEBCAM
 
 
 @click.command()
@@ -80,8 +81,14 @@ def run(
         ("--record", record),
         ("--loop", loop),
     ):
-        if given and "webcam" not in settings.sources.enabled:
+        if given and WEBCAM not in settings.sources.enabled:
             raise click.UsageError(f"{option} needs --source webcam")
+    if model and part == "video" and WEBCAM not in settings.sources.enabled:
+        raise click.UsageError(f"--model {model} is a model of video, and needs --source webcam")
+    if model and part == "imu" and set(settings.sources.enabled) == {WEBCAM}:
+        raise click.UsageError(
+            f"--model {model} is a model of phone motion, and needs --source mqtt or serial"
+        )
     if simulate and "mqtt" not in settings.sources.enabled:
         raise click.UsageError("--simulate needs --source mqtt: synthetic phones publish to the broker")
     from hard import app
