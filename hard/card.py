@@ -47,11 +47,16 @@ class SensorCard(Card, frozen=True, kw_only=True, tag="sensor"):
     onnx_sha256: str | None = None  # of model.onnx; None: there is none
     motion_range: MotionRange | None = None  # beyond it the activity is `unknown`; None: no bound
     worn: Worn | None = None  # None: anyhow
+    gyro_optional: bool = False  # made for devices without a gyroscope too, of which its channels are zero
     state: int = 0  # numbers that the model carries from a device's window to its next; see model.Model
     averaging_s: float | None = (
         None  # the smoother averages its answers for no longer, since the model itself
     )
     # averages what it sees of a device with a gyroscope; None: for as long as is configured
+
+    @property
+    def needs_gyroscope(self) -> bool:
+        return not self.gyro_optional and any(name.startswith("gyro_") for name in self.channels)
 
 
 class VideoCard(Card, frozen=True, kw_only=True, tag="video"):

@@ -49,6 +49,7 @@ class Recognizer:
         """`acc_model` is for devices without a gyroscope; given by name, it is loaded when one comes.
 
         `elsewhere_model` is for devices that are not carried as the card of their model says; None: no other.
+        One that needs a gyroscope is only for devices that have one.
         """
         self.model = load_model(model) if isinstance(model, str) else model
         self.counters = counters or Counters()
@@ -125,7 +126,7 @@ class Recognizer:
             model = self._acc_model
             model = load_model(model) if isinstance(model, str) else model
             self._acc = Imu(model.card.windowing, self._limits, self.counters), model
-            self._acc_placement = _placement(model, self._elsewhere)
+            self._acc_placement = _placement(model, _for_bare(self._elsewhere))
         for lane, other, part in ((self._full, self._acc[0], full), (self._acc[0], self._full, bare)):
             for chunk in part:
                 if other.forget(chunk.device):
@@ -215,7 +216,8 @@ class Recognizer:
         """Other models from the next window on; devices keep their state where windows are cut alike."""
         self._placement = _replaced(self._placement, self.model, model, elsewhere_model)
         if self._acc:
-            self._acc_placement = _replaced(self._acc_placement, self._acc[1], acc_model, elsewhere_model)
+            elsewhere = _for_bare(elsewhere_model)
+            self._acc_placement = _replaced(self._acc_placement, self._acc[1], acc_model, elsewhere)
         self._elsewhere = elsewhere_model
         self._full = self._imu_for(model, self.model, self._full)
         if self._acc:
@@ -282,6 +284,20 @@ def require_same_windows(model: Model, elsewhere: Model) -> None:
             f"imu.elsewhere_model: {elsewhere.card.name} wants windows of another kind than "
             f"{model.card.name}; set it to null"
         )
+
+
+def require_no_need_of_gyroscope(acc: Model) -> None:
+    """HardError where this cannot be the model of devices without one: it would label what it never saw."""
+    if acc.card.needs_gyroscope:
+        raise HardError(
+            f"imu.acc_model: {acc.card.name} needs a gyroscope, and is to be for devices without one; take a "
+            "model such as lstm-acc"
+        )
+
+
+def _for_bare(elsewhere: Model | None) -> Model | None:
+    """The model of devices that are carried elsewhere and have no gyroscope."""
+    return None if elsewhere is None or elsewhere.card.needs_gyroscope else elsewhere
 
 
 def _placement(model: Model, elsewhere: Model | None) -> Placement | None:

@@ -151,6 +151,19 @@ def test_a_damaged_model_is_found(hard: Hard, tmp_path: Path) -> None:
     assert "the file is damaged" in failed["remedy"]
 
 
+def test_a_model_that_is_none_for_its_part_is_named(hard: Hard) -> None:
+    done = hard.run(
+        "check", "--json", HARD__IMU__ACC_MODEL="lstm-waist", HARD__BROKER__URL="mqtt://127.0.0.1:1"
+    )
+    (failed,) = [
+        x for x in json.loads(done.stdout)["lines"] if x["name"] == "model" and x["status"] == "fail"
+    ]
+    assert (
+        failed["what"] == "imu.acc_model: lstm-waist needs a gyroscope, and is to be for devices without one"
+    )
+    assert failed["remedy"] == "take a model such as lstm-acc"
+
+
 def test_a_running_daemon_and_its_broker_are_found(hard: Hard, port: int) -> None:
     process = run_embedded(hard, port)
     assert process.stderr

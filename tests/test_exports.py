@@ -276,3 +276,12 @@ def test_a_model_that_needs_a_gyroscope_is_refused_without(hard: Hard, tmp_path:
     assert done.returncode == 1
     assert "without a gyroscope, which lstm-waist needs; leave out --model, or take lstm-acc" in done.stderr
     assert hard.run("classify", str(write_bare(tmp_path)), "--model", "lstm-acc").returncode == 0
+
+
+def test_the_model_for_phones_without_a_gyroscope_needs_none(hard: Hard, tmp_path: Path) -> None:
+    path = str(write_bare(tmp_path))
+    done = hard.run("classify", path, HARD__IMU__ACC_MODEL="lstm-waist")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "imu.acc_model: lstm-waist needs a gyroscope, and is to be for devices without" in done.stderr
+    assert hard.run("classify", path, HARD__IMU__ACC_MODEL="lstm-pocket").returncode == 0
+    assert hard.run("classify", path, "--model", "lstm-pocket").returncode == 0

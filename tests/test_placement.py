@@ -94,6 +94,18 @@ def test_so_does_one_without_a_gyroscope(models, pocket, activity) -> None:
 
 
 @pytest.mark.data
+def test_but_from_no_model_that_needs_one(models, pocket) -> None:
+    other = load_model(POCKET)
+    other.card = msgspec.structs.replace(other.card, gyro_optional=False)
+    made = hard.Recognizer(models[0], elsewhere_model=other)
+    t, samples = pocket["walking"].t, pocket["walking"].samples
+    assert {p.model for p in made.push("a", t, samples[:, :3])} == {"lstm-acc"}
+    assert {p.model for p in made.push("b", t, samples)} == {POCKET}
+    made.use(models[0], load_model("lstm-acc"), other, 19.0)
+    assert {p.model for p in made.push("c", t, samples[:, :3])} == {"lstm-acc"}
+
+
+@pytest.mark.data
 def test_on_the_belt_a_phone_without_a_gyroscope_has_its_own_model(models, belt) -> None:
     predictions = recognizer(models).push("a", belt.t, belt.samples[:, :3])
     assert predictions[-1].model == "lstm-acc"

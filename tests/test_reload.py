@@ -130,6 +130,7 @@ def test_an_invalid_configuration_is_refused_and_the_old_one_stays(daemon: Daemo
     for text, why in (
         ("smoothing: {hysteresis: 60}\n", "hysteresis 60 is never reached"),
         ("imu: {model: lstm-wast}\n", "did you mean lstm-waist?"),
+        ("imu: {acc_model: lstm-waist}\n", "imu.acc_model: lstm-waist needs a gyroscope"),
         ("sources: {mqtt: {topics: [{filter: x, codec: natve}]}}\n", "did you mean 'native'?"),
         ("sources: {mqtt: {topics: [{filter: my+/x, codec: json}]}}\n", "expected a topic filter such as"),
         ("sources: {mqtt: {topics: [{filter: my+/x, codec: json}]}}\n", "expected a topic filter such as"),

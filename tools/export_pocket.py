@@ -98,6 +98,7 @@ def new_card(net: LstmPocket, command: str) -> SensorCard:
             "MotionSense, MIT, cite M. Malekzadeh et al., Mobile Sensor Data Anonymization, IoTDI 2019; "
             "sp_sw_har, CC BY 4.0, cite M. Matey-Sanz et al., Data in Brief 50 (2023)"
         ),
+        gyro_optional=True,
         state=net.state,
         averaging_s=AVERAGING_S,
         motion_range=MotionRange(4.0, 9.0),  # labelled windows of MotionSense who jog: at most 3.42 and 5.92

@@ -106,17 +106,19 @@ def classify(
     from hard.history import History
     from hard.imu import Limits
     from hard.model import load_model
-    from hard.recognizer import Recognizer
+    from hard.recognizer import Recognizer, require_no_need_of_gyroscope
     from hard.smoothing import Smoother
 
     settings = load(of_the_service(config) if device else config, {})
     i, e = settings.imu, settings.engine
     main = load_model(model or i.model, e.runtime, e.precision)
-    if model is not None and not recording.gyro and "gyro_x" in main.card.channels:
+    if model is not None and not recording.gyro and main.card.needs_gyroscope:
         raise HardError(
             f"{path}: without a gyroscope, which {model} needs; leave out --model, or take {i.acc_model}"
         )
     acc = main if model else load_model(i.acc_model, e.runtime, e.precision)
+    if model is None:
+        require_no_need_of_gyroscope(acc)
     elsewhere = None
     if i.elsewhere_model and model is None:
         elsewhere = load_model(i.elsewhere_model, e.runtime, e.precision)

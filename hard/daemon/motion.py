@@ -18,7 +18,7 @@ from hard.history import History
 from hard.imu import Limits
 from hard.model import MAX_BATCH, Model, load_model
 from hard.personal.profiles import Profiles
-from hard.recognizer import Recognizer, require_same_windows
+from hard.recognizer import Recognizer, require_no_need_of_gyroscope, require_same_windows
 from hard.router import Router
 from hard.runtime import Runtime
 from hard.settings import EngineSettings, ImuSettings, Settings
@@ -112,7 +112,10 @@ class Models(NamedTuple):
 
     @classmethod
     def load(cls, settings: ImuSettings, engine: EngineSettings, before: Models | None = None) -> Models:
-        """The models that the settings name; those of `before` that are the same need no loading."""
+        """The models that the settings name; those of `before` that are the same need no loading.
+
+        HardError where one cannot be had, or is none for its part.
+        """
         known = list(before.all()) if before else []
 
         def get(name: str, batch: int = FEW) -> Model:
@@ -125,6 +128,7 @@ class Models(NamedTuple):
             return found
 
         model, acc = get(settings.model, MAX_BATCH), get(settings.acc_model)
+        require_no_need_of_gyroscope(acc)
         elsewhere = get(settings.elsewhere_model) if settings.elsewhere_model else None
         if elsewhere is not None:
             require_same_windows(model, elsewhere)

@@ -24,6 +24,7 @@ CAMERA_S: Final = 15.0
 def model_lines(settings: Settings) -> Iterator[Line]:
     """Card, sha256 and one forward of every model that the settings name."""
     from hard.model import load_model, load_video_model
+    from hard.recognizer import require_no_need_of_gyroscope
 
     i = settings.imu
     wanted = [("imu.model", i.model), ("imu.acc_model", i.acc_model)]
@@ -33,11 +34,14 @@ def model_lines(settings: Settings) -> Iterator[Line]:
     for key, name in wanted:
         try:
             model = load_model(name, settings.engine.runtime, settings.engine.precision)
+            if key == "imu.acc_model":
+                require_no_need_of_gyroscope(model)
         except HardError as e:
+            text = f"{key}: {str(e).removeprefix(f'{key}: ')}"
             yield (
-                mended("model", f"{key}: {e}")
-                if "; " in str(e)
-                else fail("model", f"{key}: {e}", f"name one of: {', '.join(p.name for p in list_models())}")
+                mended("model", text)
+                if "; " in text
+                else fail("model", text, f"name one of: {', '.join(p.name for p in list_models())}")
             )
             continue
         import numpy as np

@@ -17,7 +17,7 @@ from hard.personal.adapter import LEAST, RIDGE, Adapter, fit
 from hard.personal.profiles import Calibration, Head, now
 from hard.personal.record import read_calibration, recordings
 from hard.recall import Recall
-from hard.recognizer import Recognizer, turned
+from hard.recognizer import Recognizer, require_no_need_of_gyroscope, turned
 from hard.recordings import Recording, read_recording
 from hard.settings import EngineSettings, ImuSettings
 from hard.stats import Counters
@@ -90,6 +90,8 @@ def _model_of(tracks: Sequence[Track], settings: ImuSettings, engine: EngineSett
     gyro = all(track.recording.samples[:, 3:].any() for track in tracks)
     name = settings.model if gyro else settings.acc_model
     model = load_model(name, engine.runtime, engine.precision)
+    if not gyro:
+        require_no_need_of_gyroscope(model)
     if settings.elsewhere_model is None or tracks[0].rotation is not None:
         return model
     elsewhere = load_model(settings.elsewhere_model, engine.runtime, engine.precision)
