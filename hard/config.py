@@ -13,8 +13,9 @@ from typing import Annotated, Final, TypeAlias, Union, get_args, get_origin
 import msgspec
 import yaml
 
-from hard.registry import CODECS, SOURCES, names, resolve
-from hard.settings import Settings
+from hard.codecs import CodecOptions
+from hard.registry import CODECS, OPTIONS, SOURCES, names, resolve
+from hard.settings import Settings, SourcesSettings
 from hard.types import HardError
 
 Tree: TypeAlias = Union[dict[str, "Tree"], list["Tree"], str, int, float, bool, None]  # noqa: UP007
@@ -59,6 +60,7 @@ def load_settings(
     except msgspec.ValidationError as e:
         raise HardError(_explain(str(e), given, origins, path)) from None
     _check_names(settings, origins, path)
+    _check_options(settings.sources, origins, path)
     return settings
 
 
@@ -203,6 +205,23 @@ def _check_names(settings: Settings, origins: Mapping[Key, str], path: Path | No
             resolve(kind, table, name)
         except HardError as e:
             raise HardError(_placed(key, str(e), origins, path)) from None
+
+
+def _check_options(sources: SourcesSettings, origins: Mapping[Key, str], path: Path | None) -> None:
+    """HardError where a codec would not look at what it is told."""
+    streams: list[tuple[Key, str, CodecOptions]] = [(("serial",), "csv-lines", sources.serial)]
+    streams += [(("serial", "ports", str(i)), "csv-lines", p) for i, p in enumerate(sources.serial.ports)]
+    streams += [(("mqtt", "topics", str(i)), t.codec, t) for i, t in enumerate(sources.mqtt.topics)]
+    for key, codec, options in streams:
+        for field in msgspec.structs.fields(CodecOptions):
+            name = field.name
+            if name in OPTIONS.get(codec, (name,)) or getattr(options, name) == field.default:
+                continue
+            readers = ", ".join(reader for reader, read in OPTIONS.items() if name in read)
+            what = f"codec {codec!r} does not read it ({readers} would); leave it out"
+            if codec == "native" and name.endswith("_unit"):
+                what += ": each message says its own units"
+            raise HardError(_placed(("sources", *key, name), what, origins, path))
 
 
 def _placed(key: Key, what: str, origins: Mapping[Key, str], path: Path | None) -> str:

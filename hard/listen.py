@@ -156,6 +156,13 @@ _RATE = {
 }
 
 
+_IN_G = {
+    "native": 'say so in its messages: "acc": "g" in JSON, flag 1 in binary (hard/codecs/README.md)',
+    "json": "set `acc_unit: g` for its topic",
+    "csv-lines": "set `acc_unit: g` for its topic or port",
+}
+
+
 def _problems(f: Finding, sensors: set[Sensor]) -> list[str]:
     """What is wrong, each with the mend."""
     out = []
@@ -185,7 +192,8 @@ def _no_gravity(f: Finding, sensors: set[Sensor]) -> str:
         )
         return f"acceleration without gravity: {how}"
     if 0.7 < f.acc_norm < 1.4:
-        return "the acceleration's size is 1: it is in g, not in m/s²; set `acc_unit: g` for its topic"
+        how = _IN_G.get(f.dialect, "have the app send m/s²")
+        return f"the acceleration's size is 1: it is in g, not in m/s²; {how}"
     return (
         f"the acceleration's median size is {f.acc_norm:g} m/s², but a body at rest feels 9.8: it is without "
         "gravity, or in another unit"

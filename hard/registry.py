@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.metadata import entry_points
 from typing import Final
 
@@ -22,6 +22,17 @@ CODECS: Final[Mapping[str, str]] = {
     "phyphox": "hard.codecs.phyphox:PhyphoxCodec",
     "sensor-logger": "hard.codecs.sensor_logger:SensorLoggerCodec",
 }
+_UNITS: Final = ("acc_unit", "acc_scale", "gyro_unit", "gyro_scale")
+OPTIONS: Final[Mapping[str, Sequence[str]]] = {
+    "android-sensor": (),
+    "hyperimu": ("columns",),
+    "json": _UNITS,
+    "csv-lines": ("columns", "time_unit", *_UNITS),
+    "native": (),
+    "phyphox": (),
+    "sensor-logger": ("frame",),
+}
+"""What of CodecOptions a codec reads; the rest its dialect fixes, or its messages say. Others read any."""
 SOURCES: Final[Mapping[str, str]] = {
     "mqtt": "hard.sources.mqtt:MqttSource",
     "serial": "hard.sources.serial:SerialSource",

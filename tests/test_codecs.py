@@ -11,11 +11,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from apps import APPS, Phone
 from conftest import ROOT
 from hard.codecs import Codec, CodecOptions, PayloadError
 from hard.codecs.native import HEADER, NativeCodec, encode
-from hard.registry import CODECS, make_codec, names
+from hard.recordings import Recording
+from hard.registry import CODECS, OPTIONS, make_codec, names
 from hard.stats import Counters
+from hard.synthetic import SyntheticPhone
 from hard.types import Chunk, G, Message
 
 
@@ -24,6 +27,34 @@ def decode(payload: bytes) -> tuple[np.ndarray, np.ndarray]:
     assert chunk.device == "alice"
     assert chunk.arrival_s == 1.0
     return chunk.t, chunk.samples
+
+
+class Noting:
+    """Options that know which of them were read."""
+
+    def __init__(self) -> None:
+        self._options = CodecOptions()
+        self.read: set[str] = set()
+
+    def __getattr__(self, name: str) -> object:
+        self.read.add(name)
+        return getattr(self._options, name)
+
+
+@pytest.mark.parametrize("name", [name for name in CODECS if name != "auto"])
+def test_the_options_that_a_codec_reads_are_those_that_settings_allow_it(name: str) -> None:
+    t, samples = SyntheticPhone(0).read(0, 600)
+    sent = [("hard/a/imu", encode(t, samples))]
+    rows = np.column_stack([t, samples]).tolist()
+    sent += [("serial/a", (",".join(map(str, row)) + "\n").encode()) for row in rows]
+    for encoder, _ in APPS.values():
+        sent += encoder(Phone(Recording("person", t, samples), seed=1))
+    options = Noting()
+    made = make_codec(name, options, Counters())  # type: ignore[arg-type]
+    for k, (topic, payload) in enumerate(sent):
+        with contextlib.suppress(PayloadError):
+            made.decode(Message(topic, payload, 0.02 * k))
+    assert options.read == set(OPTIONS[name])
 
 
 @pytest.mark.parametrize("name", names("codecs", CODECS))

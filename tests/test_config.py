@@ -122,6 +122,14 @@ def test_a_number_needs_no_point_before_its_exponent(tmp_path: Path) -> None:
             "sources:\n  enabled:\n  - mqtt\n  - bluetooth\n",
             r":4: sources\.enabled\.1: no source named 'bluetooth'; there is: mqtt, serial, webcam",
         ),
+        (
+            "sources:\n  mqtt:\n    topics:\n    - filter: x\n      codec: native\n      acc_unit: g\n",
+            r":6: sources\.mqtt\.topics\.0\.acc_unit: codec 'native' does not read it \(json, csv",
+        ),
+        (
+            "sources: {serial: {ports: [{port: x, frame: ios}]}}\n",
+            r":1: sources\.serial\.ports\.0\.frame: codec 'csv-lines' does not read it \(sen",
+        ),
         ("imu: {max_gap_s: 5e0}\n", r":1: imu\.max_gap_s: expected float <= 2\.0 \(it is 5\)"),
         ("output: {stale_s: 90}\n", r":1: output: offline_s 60 must be longer than stale_s 90"),
     ],

@@ -22,7 +22,7 @@ from hard.registry import make_codec
 from hard.settings import APP_TOPICS
 from hard.stats import Counters
 from hard.synthetic import SyntheticPhone
-from hard.types import Message
+from hard.types import G, Message
 
 
 def listener() -> Listener:
@@ -83,7 +83,7 @@ def test_a_good_stream_has_no_problem() -> None:
 @pytest.mark.parametrize(
     ("payloads", "problem"),
     [
-        (native(scale=1 / 9.80665), "it is in g, not in m/s²; set `acc_unit: g`"),
+        (native(scale=1 / G), 'it is in g, not in m/s²; say so in its messages: "acc": "g" in JSON, flag 1'),
         (native(offset=1.0), "without gravity, or in another unit"),
         (native(rate_hz=10.0), "at 10 Hz is too slow to be labelled: send at 50 Hz"),
         (native(rate_hz=30.0), "slower than the models were trained on"),
@@ -91,6 +91,43 @@ def test_a_good_stream_has_no_problem() -> None:
 )
 def test_what_is_wrong_is_said_with_its_mend(payloads: list[bytes], problem: str) -> None:
     assert any(problem in p for p in one("hard/me/imu", payloads).problems)
+
+
+def in_g(dialect: str, **more: object) -> list[bytes]:
+    """A phone at rest that measures in g."""
+    if dialect == "json":
+        return [
+            json.dumps({"t": k / 50, "ax": 0.01 * (k % 2), "ay": 0, "az": 1}).encode() for k in range(200)
+        ]
+    if dialect == "csv-lines":
+        return [f"{k * 20},{0.01 * (k % 2)},0,1\n".encode() for k in range(200)]
+    twin = {
+        "t": [k / 50 for k in range(200)],
+        "samples": [[0.01 * (k % 2), 0, 1, 0, 0, 0] for k in range(200)],
+    }
+    return [json.dumps(twin | more).encode()]
+
+
+@pytest.mark.parametrize("dialect", ["native", "json", "csv-lines"])
+def test_the_mend_for_g_is_one(dialect: str) -> None:
+    """What `hard check --listen` says to do ends the problem, in every dialect."""
+
+    def problems(acc_unit: str, payloads: list[bytes]) -> str:
+        codec = make_codec(dialect, CodecOptions(acc_unit=acc_unit), Counters())
+        heard = Listener([("me/imu", dialect, codec)], AutoCodec(CodecOptions(), Counters()))
+        for k, payload in enumerate(payloads):
+            heard.take(Message("me/imu", payload, 0.02 * k))
+        (finding,) = heard.findings()
+        return " ".join(finding.problems)
+
+    said = problems("m/s2", in_g(dialect))
+    assert "it is in g, not in m/s²" in said
+    assert ("acc_unit: g" in said) == (dialect != "native")
+    assert ('"acc": "g" in JSON' in said) == (dialect == "native")
+    mended = (
+        problems("m/s2", in_g("native", acc="g")) if dialect == "native" else problems("g", in_g(dialect))
+    )
+    assert " g, not in" not in mended
 
 
 def test_an_app_is_told_in_its_own_words() -> None:
