@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import subprocess
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from hard.table import ACTIVITY, FRAME_ROWS, render
 from hard.types import DayTotals, Label, Prediction
 from hard.watch import Watcher
 from hard.welcome import welcome
+from test_daemon import run_embedded
 
 NOW_S = 1_700_000_000.0
 
@@ -188,3 +190,19 @@ def test_a_broker_without_port_or_host_is_one_line(hard: Hard, url: str) -> None
     assert done.returncode == 1
     assert done.stderr.startswith("hard: broker URL: ")
     assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize(("closed", "fds"), [(">&-", [1]), ("2>&-", [2]), ("<&- >&- 2>&-", [0, 1, 2])])
+def test_a_stream_that_is_closed_leads_nowhere(hard: Hard, port: int, closed: str, fds: list[int]) -> None:
+    """Nothing fails for it, what is wrong does not turn up in the other one, and no file gets its number."""
+    hard.command = ["sh", "-c", f'exec "$@" {closed}', "sh", *hard.command]
+    done = hard.run("models")
+    assert (done.returncode, done.stderr) == (0, "")
+    done = hard.run("run", "--brokr", "x")
+    assert (done.returncode, done.stdout) == (2, "")
+    process = run_embedded(hard, port)
+    assert {os.readlink(f"/proc/{process.pid}/fd/{fd}") for fd in fds} == {os.devnull}
+    process.terminate()
+    _, err = process.communicate(timeout=20)
+    assert process.returncode == 0
+    assert "Traceback" not in err

@@ -42,6 +42,7 @@ class Commands(click.Group):
 
 def main() -> None:
     """Entry point: every foreseen error is one line on stderr and a non-zero exit status."""
+    _open_closed()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # rather ? for ² than nothing, where the terminal is ASCII
@@ -61,6 +62,15 @@ def main() -> None:
             raise
         _fail(f"the output cannot be written: {e.strerror}", 1)
     _end(status if isinstance(status, int) else 0)
+
+
+def _open_closed() -> None:
+    """Streams that we were started without, as by `>&-`, lead nowhere: Python has None for them then, and the
+    next file or socket would get their number, and what others print there.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):  # each gets the lowest number free
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115
 
 
 def _fail(text: str, status: int) -> NoReturn:
