@@ -35,10 +35,11 @@ DeviceName = Annotated[
 TopicFilter = Annotated[
     str,
     Meta(
-        pattern=rf"(?!\A#\Z){FILTER}",  # alone it would read our own labels, and everybody's everything
+        # alone, # would read our own labels, and everybody's everything; a share, a part of each device
+        pattern=rf"(?!\A(?:#\Z|\$share/)){FILTER}",
         max_length=MAX_CHARACTERS,
         description="a topic filter such as hard/+/imu or phones/#: + stands for one whole level, # for all "
-        "those after the first ones",
+        "those after the first ones; no $share/",
     ),
 ]
 """An error says a description instead of the pattern."""
