@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import fcntl
 import json
 import logging
 import os
@@ -26,9 +27,11 @@ log = logging.getLogger(__name__)
 HOST: Final = "127.0.0.1"
 START_S: Final = 5.0
 STOP_S: Final = 2.0
+LOCK_S: Final = 3.0  # for a store to become free
 LOG: Final = "nats.log"
 LOG_LIMIT: Final = 1 << 20  # bytes; two files of it are kept
 OUTPUT: Final = "nats.out"  # what comes before there is a log
+LOCK: Final = "lock"  # holds the pid of the daemon whose store this is
 LAST_BYTES: Final = 1 << 14
 USUAL_PORT: Final = 1883  # of MQTT
 MAX_PORT: Final = 65_535
@@ -108,13 +111,15 @@ class EmbeddedBroker:
         self._settings = settings
         self._state = state_dir / "broker"
         self._process: subprocess.Popen[bytes] | None = None
+        self._lock: int | None = None  # file descriptor
 
     def start(self) -> None:
         """Start it and wait until it takes connections; HardError says what to do where it does not."""
         command = binary()
-        require_free_port(self._settings)
         try:
             self._state.mkdir(parents=True, exist_ok=True)
+            self._lock = hold(self._state, self.url.port)
+            require_free_port(self._settings)
             config = self._state / "nats.conf"
             _write_private(config, self._config())
             output = (self._state / OUTPUT).open("wb")
@@ -130,6 +135,7 @@ class EmbeddedBroker:
                 env={k: v for k, v in os.environ.items() if not k.startswith(("HARD__", "NOTIFY_"))},
                 stdout=output,
                 stderr=output,
+                pass_fds=[self._lock],  # locked until both of us have ended
                 start_new_session=True,  # a Ctrl-C in the terminal is for us; we say `stopped` first
                 preexec_fn=(lambda: _die_with(parent)) if sys.platform == "linux" else None,
             )
@@ -143,14 +149,16 @@ class EmbeddedBroker:
 
     def stop(self) -> None:
         process, self._process = self._process, None
-        if process is None:
-            return
-        process.terminate()
-        try:
-            process.wait(STOP_S)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        if process is not None:
+            process.terminate()
+            try:
+                process.wait(STOP_S)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+        lock, self._lock = self._lock, None
+        if lock is not None:
+            os.close(lock)
 
     def last_words(self) -> str:
         """The end of the child's log, for an error message."""
@@ -195,6 +203,38 @@ class EmbeddedBroker:
         raise HardError(f"nats-server does not answer on {self.url} after {START_S:g} s: {self.last_words()}")
 
 
+def hold(folder: Path, port: int) -> int:
+    """Lock the store, which two servers would ruin; returns the file descriptor that holds the lock.
+
+    One that is about to end, such as the nats-server of a daemon that was killed, is waited for.
+    """
+    fd = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o600)
+    deadline = time.monotonic() + LOCK_S
+    while not _lock(fd):
+        if time.monotonic() > deadline:
+            holder = os.pread(fd, 20, 0).decode("ascii", "replace").strip()
+            os.close(fd)
+            raise HardError(
+                f"{folder.parent}: a daemon, process {holder or 'unknown'}, keeps its state there; use that "
+                "one, or give this one a folder and a port of its own: HARD__STATE_DIR=/another/folder "
+                f"HARD__EMBEDDED__PORT={_other(port)}"
+            )
+        time.sleep(0.05)
+    os.ftruncate(fd, 0)
+    os.pwrite(fd, b"%d\n" % os.getpid(), 0)
+    return fd
+
+
+def _lock(fd: int) -> bool:
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError as e:  # a disk without locks is no reason not to run
+        log.debug("the broker's store cannot be locked: %s", e.strerror)
+    return True
+
+
 def require_free_port(settings: EmbeddedSettings) -> None:
     """HardError where the port cannot be had, with the ways out."""
     host = _bind(settings)
@@ -211,11 +251,14 @@ def require_free_port(settings: EmbeddedSettings) -> None:
 def _ways_out(port: int, error: OSError) -> str:
     if error.errno == errno.EACCES:
         return f"one below 1024 is root's: take another with HARD__EMBEDDED__PORT={USUAL_PORT}"
-    other = port + 1000 if port + 1000 <= MAX_PORT else port - 1000
     return (
         f"use the broker that is there with --broker mqtt://{HOST}:{port}, or another port with "
-        f"HARD__EMBEDDED__PORT={other}"
+        f"HARD__EMBEDDED__PORT={_other(port)}"
     )
+
+
+def _other(port: int) -> int:
+    return port + 1000 if port + 1000 <= MAX_PORT else port - 1000
 
 
 def _bind(settings: EmbeddedSettings) -> str:

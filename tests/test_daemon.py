@@ -154,9 +154,9 @@ def test_a_broker_that_ends_is_a_failure(hard: Hard, port: int) -> None:
     assert "hard: the embedded broker ended" in err
 
 
-def test_a_busy_port_says_what_to_do(hard: Hard, port: int) -> None:
+def test_a_busy_port_says_what_to_do(hard: Hard, port: int, tmp_path: Path) -> None:
     run_embedded(hard, port)
-    done = hard.run("run", HARD__EMBEDDED__PORT=str(port))
+    done = hard.run("run", HARD__EMBEDDED__PORT=str(port), HARD__STATE_DIR=str(tmp_path / "other"))
     assert done.returncode == 1
     assert f"hard: port {port} on 127.0.0.1: Address already in use" in done.stderr
     assert f"--broker mqtt://127.0.0.1:{port}" in done.stderr

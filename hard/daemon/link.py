@@ -48,8 +48,8 @@ class Link:
     def launch(self) -> None:
         """Start the embedded broker, where it is ours to start."""
         if self._embedded:
-            self._embedded.start()
             self._runtime.at_end(self._embedded.stop)
+            self._embedded.start()
 
     def connect(self) -> None:
         """Connect in the background; everybody who listens has registered by now."""
