@@ -28,10 +28,13 @@ HOST: Final = "127.0.0.1"
 START_S: Final = 5.0
 STOP_S: Final = 2.0
 LOCK_S: Final = 3.0  # for a store to become free
+CONFIG: Final = "nats.conf"
 LOG: Final = "nats.log"
 LOG_LIMIT: Final = 1 << 20  # bytes; two files of it are kept
 OUTPUT: Final = "nats.out"  # what comes before there is a log
 LOCK: Final = "lock"  # holds the pid of the daemon whose store this is
+DEATHS: Final = 5  # within DEATHS_S: too many to go on
+DEATHS_S: Final = 60.0
 LAST_BYTES: Final = 1 << 14
 USUAL_PORT: Final = 1883  # of MQTT
 MAX_PORT: Final = 65_535
@@ -112,6 +115,8 @@ class EmbeddedBroker:
         self._state = state_dir / "broker"
         self._process: subprocess.Popen[bytes] | None = None
         self._lock: int | None = None  # file descriptor
+        self._deaths: list[float] = []  # monotonic, of the last minute
+        self._again_s = 0.0  # monotonic: when it is started again
 
     def start(self) -> None:
         """Start it and wait until it takes connections; HardError says what to do where it does not."""
@@ -120,32 +125,43 @@ class EmbeddedBroker:
             self._state.mkdir(parents=True, exist_ok=True)
             self._lock = hold(self._state, self.url.port)
             require_free_port(self._settings)
-            config = self._state / "nats.conf"
-            _write_private(config, self._config())
-            output = (self._state / OUTPUT).open("wb")
+            _write_private(self._state / CONFIG, self._config())
+            (self._state / OUTPUT).unlink(missing_ok=True)
+            process = self._spawn(command)
         except OSError as e:
             raise HardError(
                 f"{self._state}: {e.strerror}; set state_dir to a folder that can be written"
             ) from None
-        parent = os.getpid()
-        with output:
-            self._process = subprocess.Popen(
-                [command, "--config", str(config)],
-                stdin=subprocess.DEVNULL,
-                env={k: v for k, v in os.environ.items() if not k.startswith(("HARD__", "NOTIFY_"))},
-                stdout=output,
-                stderr=output,
-                pass_fds=[self._lock],  # locked until both of us have ended
-                start_new_session=True,  # a Ctrl-C in the terminal is for us; we say `stopped` first
-                preexec_fn=(lambda: _die_with(parent)) if sys.platform == "linux" else None,
-            )
-        self._wait_until_up(self._process)
+        self._wait_until_up(process)
         where = " and on the network" if self.lan else ""
         log.info("embedded broker at %s%s, store in %s", self.url, where, self._state)
 
-    @property
-    def alive(self) -> bool:
-        return self._process is not None and self._process.poll() is None
+    def check(self, now_s: float) -> None:
+        """Start it again where it has ended, after 1, 2, 4, ... s; HardError where it ends again and again.
+
+        To be called about every second, with monotonic seconds. Waits for nothing: who connects, tries again.
+        """
+        process = self._process
+        if process is not None and process.poll() is not None:
+            self._process = None
+            self._put_off(f"ended by {how_it_ended(process.returncode)}", now_s)
+        elif process is None and self._lock is not None and now_s >= self._again_s:
+            try:
+                self._spawn(binary())
+            except OSError as e:
+                self._put_off(f"did not start: {e.strerror}", now_s)
+
+    def _put_off(self, what: str, now_s: float) -> None:
+        self._deaths = [s for s in self._deaths if now_s - s < DEATHS_S] + [now_s]
+        n = len(self._deaths)
+        if n == DEATHS:
+            raise HardError(
+                f"the embedded broker {what}, for the {n}th time within a minute; "
+                f"its log is {self._state / LOG}"
+            )
+        wait_s = 1 << (n - 1)
+        self._again_s = now_s + wait_s
+        log.warning("the embedded broker %s; starting it again in %d s", what, wait_s)
 
     def stop(self) -> None:
         process, self._process = self._process, None
@@ -172,6 +188,22 @@ class EmbeddedBroker:
             if lines:
                 return lines[-1]
         return "no output"
+
+    def _spawn(self, command: str) -> subprocess.Popen[bytes]:
+        assert self._lock is not None
+        parent = os.getpid()
+        with (self._state / OUTPUT).open("ab") as output:
+            self._process = subprocess.Popen(
+                [command, "--config", str(self._state / CONFIG)],
+                stdin=subprocess.DEVNULL,
+                env={k: v for k, v in os.environ.items() if not k.startswith(("HARD__", "NOTIFY_"))},
+                stdout=output,
+                stderr=output,
+                pass_fds=[self._lock],  # locked until both of us have ended
+                start_new_session=True,  # a Ctrl-C in the terminal is for us; we say `stopped` first
+                preexec_fn=(lambda: _die_with(parent)) if sys.platform == "linux" else None,
+            )
+        return self._process
 
     def _config(self) -> str:
         config: dict[str, object] = {
@@ -201,6 +233,16 @@ class EmbeddedBroker:
                 time.sleep(0.01)
         self.stop()
         raise HardError(f"nats-server does not answer on {self.url} after {START_S:g} s: {self.last_words()}")
+
+
+def how_it_ended(status: int) -> str:
+    """SIGKILL, or exit status 1."""
+    if status >= 0:
+        return f"exit status {status}"
+    try:
+        return signal.Signals(-status).name
+    except ValueError:  # a real-time one
+        return f"signal {-status}"
 
 
 def hold(folder: Path, port: int) -> int:

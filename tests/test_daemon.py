@@ -143,17 +143,6 @@ def test_the_embedded_broker_does_not_outlive_a_killed_daemon(hard: Hard, port: 
     wait_for(lambda: not listening(port), what="the end of the embedded broker")
 
 
-def test_a_broker_that_ends_is_a_failure(hard: Hard, port: int) -> None:
-    process = run_embedded(hard, port)
-    assert process.stderr
-    assert any("ready in" in line for line in iter(process.stderr.readline, ""))
-    (child,) = psutil.Process(process.pid).children(recursive=True)
-    child.kill()
-    _, err = process.communicate(timeout=15)
-    assert process.returncode == 1
-    assert "hard: the embedded broker ended" in err
-
-
 def test_a_busy_port_says_what_to_do(hard: Hard, port: int, tmp_path: Path) -> None:
     run_embedded(hard, port)
     done = hard.run("run", HARD__EMBEDDED__PORT=str(port), HARD__STATE_DIR=str(tmp_path / "other"))

@@ -1,8 +1,9 @@
-"""The embedded broker's store: one daemon's, kept when others start beside it or it ends in any way."""
+"""The embedded broker's end, and its store: one daemon's, whoever starts beside it or is killed."""
 
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -80,3 +81,63 @@ def test_the_store_stays_locked_while_a_server_without_its_daemon_writes_to_it(
     finally:
         server.kill()
         other.stop()
+
+
+def kill_server() -> None:
+    (server,) = psutil.Process().children()
+    server.kill()
+    os.waitid(os.P_PID, server.pid, os.WEXITED | os.WNOWAIT)
+
+
+def test_a_broker_that_dies_is_started_again_and_gets_what_was_retained(
+    hard: Hard, port: int, tmp_path: Path
+) -> None:
+    daemon = run_embedded(hard, port, "--simulate", "1")
+    assert daemon.stderr
+    lines = iter(daemon.stderr.readline, "")
+    assert any("synthetic-1" in line for line in lines)
+    for _ in range(2):
+        (server,) = psutil.Process(daemon.pid).children()
+        server.kill()
+        shutil.rmtree(tmp_path / "state/broker/store")
+        assert any("the embedded broker ended by SIGKILL; starting it again in" in line for line in lines)
+        assert any("connected to mqtt://" in line for line in lines)
+        assert said("hard/status", port) == b"online"
+        wait_for(lambda: said("hard/synthetic-1/activity", port), what="labels")
+    daemon.terminate()
+    _, err = daemon.communicate(timeout=20)
+    assert daemon.returncode == 0, err
+
+
+def test_a_broker_that_dies_again_and_again_is_a_failure(
+    broker: EmbeddedBroker, caplog: pytest.LogCaptureFixture
+) -> None:
+    now_s = 0.0
+    for wait_s in (1, 2, 4, 8):
+        kill_server()
+        broker.check(now_s)
+        assert caplog.messages[-1].endswith(f"ended by SIGKILL; starting it again in {wait_s} s")
+        broker.check(now_s + wait_s - 0.1)
+        assert not psutil.Process().children()
+        now_s += wait_s
+        broker.check(now_s)
+    kill_server()
+    with pytest.raises(
+        HardError, match=r"ended by SIGKILL, for the 5th time within a minute; its log is .*\.log"
+    ):
+        broker.check(now_s)
+
+
+def test_a_broker_that_dies_now_and_then_is_never_one(broker: EmbeddedBroker) -> None:
+    for n in range(7):
+        kill_server()
+        broker.check(20.0 * n)
+        broker.check(20.0 * n + 4)
+    assert psutil.Process().children()
+
+
+def test_a_broker_that_was_stopped_is_not_started_again(broker: EmbeddedBroker) -> None:
+    broker.stop()
+    broker.check(0.0)
+    broker.check(100.0)
+    assert not psutil.Process().children()

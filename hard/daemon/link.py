@@ -14,6 +14,7 @@ from hard.embedded import EmbeddedBroker
 from hard.mqtt.address import BrokerUrl, address
 from hard.runtime import Runtime
 from hard.settings import Settings
+from hard.types import HardError
 
 PATIENCE_S: Final = 2.0
 TURN_S: Final = 30.0  # of paho's thread: 5 s of back-off, and name servers and brokers that do not answer
@@ -63,10 +64,14 @@ class Link:
         end_s = math.inf if self._embedded else time.monotonic() + PATIENCE_S
         while not (self.broker.wait_ready(0.05) or self._runtime.stop.event.is_set()):
             turn()
+            self.check()
             if time.monotonic() > end_s:
                 return
 
     def check(self) -> None:
-        """Make the end of the embedded broker a failure."""
-        if self._embedded and not self._embedded.alive:
-            self._runtime.stop.fail(f"the embedded broker ended: {self._embedded.last_words()}")
+        """Have the embedded broker started again where it ended; a failure where that is of no use."""
+        if self._embedded and not self._runtime.stop.event.is_set():
+            try:
+                self._embedded.check(time.monotonic())
+            except HardError as e:
+                self._runtime.stop.fail(str(e))
