@@ -36,6 +36,7 @@ OnMessage = Callable[[str, bytes], None]
 OnMessages = Callable[[list[tuple[str, bytes]]], None]
 MAX_BACKOFF_S: Final = 5  # labels are to flow again within 10 s of the end of any trouble
 STOP_S: Final = 1.0
+RUMOUR_S: Final = 2.0  # a broker that ends publishes our last will, to us too, and then is gone
 MAX_IN_FLIGHT: Final = 200  # messages of QoS 1 not acknowledged yet, since that is read after a rest
 QOS_2_IN_FLIGHT: Final = 4  # besides; mosquitto 2.0 drops some of both where they are more than 20
 MAX_TOPICS: Final = 65_536  # remembered as text
@@ -76,6 +77,7 @@ class Broker:
         self.refusal: str | None = None  # why the broker last said no
         self.trouble: str | None = None  # the newest of this outage; None while connected
         self.denied: list[str] = []  # topic filters that the broker refused on this connection
+        self._rumour: tuple[float, str] | None = None  # when (monotonic) and how our presence was denied
         self._started = False
         protocol = MQTTProtocolVersion.MQTTv5 if url.mqtt5 else MQTTProtocolVersion.MQTTv311
         client_id = f"hard-{secrets.token_hex(4)}"
@@ -239,6 +241,7 @@ class Broker:
         client.on_publish = self._published if on else None
         client.on_socket_open = self._opened if on else None
         client.on_assured = self._assured if on else None
+        client.on_turn = self._turn if on else None
         client.take = self._take if on else None
         if not on:
             self._on_messages = None
@@ -303,6 +306,7 @@ class Broker:
         self, _c: mqtt.Client, _data: object, _flags: object, reason: ReasonCode, _p: Properties | None
     ) -> None:
         self._ready.clear()
+        self._rumour = None
         lost = self._let_go()
         if not reason.is_failure:
             return
@@ -347,12 +351,19 @@ class Broker:
     def _someone_said(self, topic: str, presence: bytes) -> None:
         """Another daemon of the same prefix went, or the broker tells late of our own last connection."""
         if presence != b"online" and self._started and self.connected:
-            log.warning(
-                "%s: %s was %r, which is wrong while this daemon runs, and is `online` again; "
-                "daemons that run side by side each want their own output.prefix",
-                *(self.url, topic, presence.decode("utf-8", "replace")[:20]),
-            )
+            said = presence.decode("utf-8", "replace")[:20]
+            self._rumour = self._rumour or (time.monotonic(), said)
             self._send(topic, b"online", 1)
+
+    def _turn(self) -> None:
+        if self._rumour is None or time.monotonic() - self._rumour[0] < RUMOUR_S:
+            return
+        log.warning(
+            "%s: %s was %r, which is wrong while this daemon runs, and is `online` again; "
+            "daemons that run side by side each want their own output.prefix",
+            *(self.url, self._presence, self._rumour[1]),
+        )
+        self._rumour = None
 
     def _assured(self, acknowledged: int, refused: int) -> None:
         with self._waiting_lock:

@@ -117,6 +117,42 @@ def test_filters_that_are_refused_leave_those_before(server: Mosquitto, port: in
     broker.stop()
 
 
+def test_a_broker_that_is_restarted_accuses_nobody(
+    server: Mosquitto, connect: Connect, says, caplog: pytest.LogCaptureFixture
+) -> None:
+    """At its end mosquitto publishes every client's last will, to that client too."""
+    server.start()
+    broker = connect()
+    assert broker.wait_ready(10)
+    caplog.clear()
+    server.signal(signal.SIGTERM)
+    wait_for(lambda: caplog.messages, what="the loss")
+    assert caplog.messages[0] == f"{broker.url}: connection lost{AGAIN}"
+    server.kill()
+    server.start()
+    says("connected to URL")
+    assert seen(server.port, "hard/status") == b"online"
+
+
+def test_another_daemon_of_our_prefix_is_put_right_and_named(
+    server: Mosquitto, connect: Connect, says
+) -> None:
+    server.start()
+    assert connect().wait_ready(10)
+    other = Subscriber(server.port, "hard/status")
+    try:
+        other.broker.publish("hard/status", b"stopped", 1, retain=True)
+        wait_for(
+            lambda: b"stopped" in [p for _, p in other.messages] and other.last("hard/status") == b"online"
+        )
+    finally:
+        other.broker.stop()
+    says(
+        "URL: hard/status was 'stopped', which is wrong while this daemon runs", end="their own output.prefix"
+    )
+    assert seen(server.port, "hard/status") == b"online"
+
+
 def test_a_refused_password_is_named_and_tried_again(server: Mosquitto, connect: Connect, says) -> None:
     server.start(server.set_password("hard", "right-password"))
     broker = connect(username="hard", password="wrong-password")

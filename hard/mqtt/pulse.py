@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Final
 
@@ -22,6 +23,7 @@ class Pulse(mqtt.Client):
     """
 
     turns: int = 0  # progress of paho's thread, for whoever watches
+    on_turn: Callable[[], None] | None = None  # called in it at least once a second while connected
     silent: bool = False  # the last connection was given up: nothing came from the broker any more
     _heard_s: float = 0.0  # monotonic
     _asked_s: float = 0.0
@@ -41,6 +43,8 @@ class Pulse(mqtt.Client):
     def loop_misc(self) -> MQTTErrorCode:
         """Called by paho at least once a second while there is a connection."""
         self.turns += 1
+        if (on_turn := self.on_turn) is not None:
+            on_turn()
         now_s = time.monotonic()
         silent_s = now_s - self._heard_s
         sock = self.socket()
