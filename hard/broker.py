@@ -331,21 +331,14 @@ class Broker:
         self.trouble = what
         if what not in self._troubles and len(self._troubles) < MAX_TROUBLES:
             self._troubles.add(what)
-            log.warning(
-                "%s: %s; trying again every 1 to %d s",
-                self.url,
-                what,
-                MAX_BACKOFF_S,
-                extra={"kind": "broker"},
-            )
+            text = f"{self.url}: {what}; trying again every 1 to {MAX_BACKOFF_S} s"
+            log.warning("%s", text, extra={"kind": "broker"})
 
     def _published(
         self, _c: mqtt.Client, _data: object, mid: int, _reason: ReasonCode, _p: Properties | None
     ) -> None:
-        with self._waiting_lock:
-            self._waiting = max(
-                0, self._waiting - self._blocks.pop(mid, 1)
-            )  # paho repeats, after a loss, what was counted as lost
+        with self._waiting_lock:  # paho repeats, after a loss, what was counted as lost
+            self._waiting = max(0, self._waiting - self._blocks.pop(mid, 1))
         self._renew()
 
     def _someone_said(self, topic: str, presence: bytes) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable
 
 from rich.console import Console, RenderableType
 
@@ -13,11 +14,11 @@ from hard.console import over, show
 from hard.handoff import Board
 from hard.mqtt.address import BrokerUrl
 from hard.runtime import Stop
-from hard.sinks.board import BoardSink
+from hard.sinks.board import Changes, line
 from hard.sinks.payload import decode, decode_totals
 from hard.stats import Counters, Drop
 from hard.table import render
-from hard.types import HardError
+from hard.types import HardError, Label
 
 log = logging.getLogger(__name__)
 
@@ -25,9 +26,13 @@ log = logging.getLogger(__name__)
 class Watcher:
     """Activity messages -> Board. Runs in the broker connection's thread."""
 
-    def __init__(self, board: Board, counters: Counters, prefix: str) -> None:
+    def __init__(
+        self, board: Board, counters: Counters, prefix: str, say: Callable[[Label], None] | None = None
+    ) -> None:
+        """`say` gets the labels that say something new of their device."""
         self._board = board
-        self._sink = BoardSink(board)
+        self._say = say
+        self._changes = Changes()
         self._counters = counters
         self._status_topic = f"{prefix}/status"
         self.status = "unknown"
@@ -41,16 +46,22 @@ class Watcher:
                 if topic.endswith("/totals"):
                     self._board.put_totals(decode_totals(payload))
                 else:
-                    self._sink.emit([decode(payload)])
+                    self._take(decode(payload))
             except ValueError as e:
                 self._counters.add(Drop.BAD_PAYLOAD)
                 log.debug("%s: %s", topic, e)
+
+    def _take(self, label: Label) -> None:
+        self._board.put([label])
+        if self._say is not None and self._changes.new(label):
+            self._say(label)
 
 
 def watch(url: BrokerUrl, prefix: str, for_s: float | None = None) -> int:
     """Show labels until a signal or `for_s` seconds; a broker that is absent is waited for.
 
-    HardError where there is none at the end of `for_s`.
+    A table on a terminal, else a line on stdout for every change. HardError where there is no broker at the
+    end of `for_s`.
     """
     console = Console()
     if console.is_terminal:
@@ -58,7 +69,8 @@ def watch(url: BrokerUrl, prefix: str, for_s: float | None = None) -> int:
     else:
         logs.setup("info")
     board, counters, stop = Board(), Counters(), Stop()
-    watcher = Watcher(board, counters, prefix)
+    say = None if console.is_terminal else lambda label: _print(label, stop)
+    watcher = Watcher(board, counters, prefix, say)
     broker = Broker(url, counters)
     broker.listen({f"{prefix}/+/activity": 0, f"{prefix}/+/totals": 0, f"{prefix}/status": 0}, watcher.take)
     end_s = None if for_s is None else time.monotonic() + for_s
@@ -75,8 +87,21 @@ def watch(url: BrokerUrl, prefix: str, for_s: float | None = None) -> int:
                 show(console, frame, stop, end_s)
             else:
                 stop.event.wait(for_s)
+            if stop.failure:
+                raise HardError(stop.failure)
             if over(end_s) and broker.trouble:
                 raise HardError(f"{url}: {broker.trouble}")
         finally:
             broker.stop()
     return 0
+
+
+def _print(label: Label, stop: Stop) -> None:
+    """One line, whatever others call their devices; where nobody reads it any more, it is the end."""
+    text = f"{time.strftime('%H:%M:%S')} {line(label, time.time())}"
+    try:
+        print("".join(c if c.isprintable() else "?" for c in text), flush=True)
+    except BrokenPipeError:
+        stop.event.set()
+    except OSError as e:
+        stop.fail(f"the output cannot be written: {e.strerror}")

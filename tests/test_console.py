@@ -14,10 +14,12 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from conftest import Hard
+from hard.broker import Broker, BrokerUrl
 from hard.handoff import Board
 from hard.mqtt.address import parse_url
 from hard.router import Router
 from hard.settings import OutputSettings, Settings, SourcesSettings, TopicSettings, native_topic
+from hard.sinks.payload import encode
 from hard.stats import Counters, Drop
 from hard.table import ACTIVITY, FRAME_ROWS, render
 from hard.types import DayTotals, Label, Prediction
@@ -206,3 +208,34 @@ def test_a_stream_that_is_closed_leads_nowhere(hard: Hard, port: int, closed: st
     _, err = process.communicate(timeout=20)
     assert process.returncode == 0
     assert "Traceback" not in err
+
+
+@pytest.mark.mosquitto
+def test_watching_into_a_pipe_writes_each_change_to_it_at_once(hard: Hard, mosquitto: int) -> None:
+    phone = Broker(BrokerUrl("127.0.0.1", mosquitto), Counters())
+    phone.start()
+    assert phone.wait_ready(10)
+
+    def publish(name: str, activity: str) -> None:
+        phone.publish("hard/x/activity", encode(label(name, activity)), retain=True)
+
+    publish("alice", "walking")
+    watcher = hard.start("watch", "--broker", f"mqtt://127.0.0.1:{mosquitto}")
+    try:
+        assert watcher.stdout
+        assert watcher.stderr
+        said = [watcher.stdout.readline()]
+        for name, activity in (("alice", "walking"), ("bo\nb\x1b[2J", "sitting"), ("alice", "standing")):
+            publish(name, activity)
+        said += [watcher.stdout.readline(), watcher.stdout.readline()]
+        assert [line.split()[1:4] for line in said] == [
+            ["alice", "walking", "0.93"], ["bo?b?[2J", "sitting", "0.93"], ["alice", "standing", "0.93"],
+        ]  # fmt: skip
+        watcher.stdout.close()  # as `| head -3` does
+        publish("alice", "laying")
+        assert watcher.wait(10) == 0
+        err = watcher.stderr.read()
+        assert "Traceback" not in err
+        assert "alice" not in err
+    finally:
+        phone.stop()

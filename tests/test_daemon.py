@@ -308,8 +308,8 @@ def test_daily_totals_go_on_after_a_restart(hard: Hard, port: int, tmp_path: Pat
 def test_watch_shows_labels_of_any_broker(hard: Hard, port: int) -> None:
     run_embedded(hard, port, "--simulate", "1")
     watcher = hard.start("watch", "--broker", f"mqtt://127.0.0.1:{port}")
-    assert watcher.stderr
-    lines = iter(watcher.stderr.readline, "")
+    assert watcher.stdout
+    lines = iter(watcher.stdout.readline, "")
     assert any("synthetic-1" in line for line in lines)
     watcher.send_signal(signal.SIGINT)
     watcher.communicate(timeout=10)

@@ -138,8 +138,8 @@ def test_the_daemon_prints_what_an_app_asks_for(hard: Hard, port: int, tmp_path:
     password = tmp_path / "state/broker/password"
     wait_for(password.exists, what="the password")
     watcher = hard.start("watch", HARD__EMBEDDED__PORT=str(port))
-    assert watcher.stderr
-    assert any("synthetic-1" in line for line in iter(watcher.stderr.readline, ""))
+    assert watcher.stdout
+    assert any("synthetic-1" in line for line in iter(watcher.stdout.readline, ""))
     daemon.terminate()
     out, err = daemon.communicate(timeout=20)
     assert daemon.returncode == 0, err
