@@ -250,6 +250,28 @@ def test_a_device_that_is_silent_while_models_change_can_still_be_removed(house:
     assert new - old == {"total_running", "enter_running", "exit_running"}
 
 
+@pytest.mark.mosquitto
+def test_activities_that_no_model_tells_any_more_are_taken_back_and_may_return(house: House) -> None:
+    sink = house.start()
+    others = [*LABELS[1:], "running"]
+    payloads = []
+    for n, labels in enumerate([LABELS, others, LABELS], 1):
+        if n > 1:
+            sink.relabel(labels)
+        sink.emit([label("alice")])
+        payloads.append(json.loads(house.wait("alice", n))["cmps"])
+    plain = [
+        json.loads(config_payload("hard", "alice", "lstm-waist", x, expire_after_s=30, qos=0))["cmps"]
+        for x in (LABELS, others, LABELS)
+    ]
+
+    def removed(name: str) -> Json:
+        trigger = {"p": "device_automation"}
+        return {f"total_{name}": {"p": "sensor"}, f"enter_{name}": trigger, f"exit_{name}": trigger}
+
+    assert payloads == [plain[0], plain[1] | removed(LABELS[0]), plain[2] | removed("running")]
+
+
 def test_moving_is_not_told_by_what_may_be_nobody() -> None:
     """Before a camera `other` is whatever is none of its activities, an empty room included."""
     labels = read_card(find_model("lrcn-webcam")).labels

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, TypeAlias, Union
 
 from hard import __version__
@@ -37,9 +37,14 @@ def config_topic(discovery_prefix: str, prefix: str, device: str) -> str:
 
 
 def config_payload(
-    prefix: str, device: str, model: str, labels: Sequence[str], *, expire_after_s: int, qos: int
-) -> bytes:
-    """JSON of one Home Assistant device with all its entities and triggers."""
+    prefix: str, device: str, model: str, labels: Sequence[str], *, gone: Iterable[str] = (),
+    expire_after_s: int, qos: int,
+) -> bytes:  # fmt: skip
+    """JSON of one Home Assistant device with all its entities and triggers.
+
+    `gone`: labels announced before. A component that is merely absent would stay; one of a platform and
+    nothing else is removed, or was never there.
+    """
     node = object_id(prefix, device)
     base = f"{prefix}/{device}"
     activities = [*labels, *(() if UNKNOWN in labels else (UNKNOWN,))]
@@ -63,6 +68,7 @@ def config_payload(
 
     measured: dict[str, Json] = {"state_class": "measurement", "entity_category": "diagnostic"}
     components: dict[str, Json] = {
+        **{key: {"p": platform} for name in gone for key, platform in _of_activity(name).items()},
         "activity": of_label(
             "sensor", "activity", "Activity", "value_json.activity",
             device_class="enum", options=activities, icon="mdi:run",
@@ -83,7 +89,7 @@ def config_payload(
         ),
     }  # fmt: skip
     for name in labels:
-        key = "total_" + re.sub(r"[^a-zA-Z0-9_-]", "_", name)
+        key = f"total_{_key(name)}"
         components[key] = entity(
             "sensor", key, f"{name.replace('_', ' ').capitalize()} today",
             f"value_json.seconds.get({json.dumps(name)}, 0) | round(0)", state_topic=f"{base}/totals",
@@ -93,7 +99,7 @@ def config_payload(
         if name == UNKNOWN:
             continue  # it has no events
         for change in ("enter", "exit"):
-            components[f"{change}_{re.sub(r'[^a-zA-Z0-9_-]', '_', name)}"] = {
+            components[f"{change}_{_key(name)}"] = {
                 "p": "device_automation",
                 "automation_type": "trigger",
                 "type": change,
@@ -120,3 +126,13 @@ def config_payload(
         },
         ensure_ascii=False,
     ).encode()
+
+
+def _key(label: str) -> str:
+    return re.sub(r"[^a-zA-Z0-9_-]", "_", label)
+
+
+def _of_activity(label: str) -> dict[str, str]:
+    """The components that a label has to itself: key -> platform."""
+    platforms = {"total": "sensor", "enter": "device_automation", "exit": "device_automation"}
+    return {f"{kind}_{_key(label)}": platform for kind, platform in platforms.items()}

@@ -43,6 +43,7 @@ class HomeAssistantSink:
         self._qos = output.qos
         self._broker = broker
         self._labels = labels
+        self._gone: list[str] = []  # labels of models that are
         self._uniform = uniform
         self._later = later or _timer
         self._announced: dict[str, bytes] = {}  # device -> payload
@@ -83,6 +84,8 @@ class HomeAssistantSink:
     def relabel(self, labels: Sequence[str]) -> None:
         """Models have changed: announce every device anew, with these activities, at its next label."""
         with self._lock:
+            known = dict.fromkeys([*self._gone, *self._labels])
+            self._gone = [label for label in known if label not in labels]
             self._labels = labels
             self._outdated = set(self._announced)
 
@@ -109,7 +112,7 @@ class HomeAssistantSink:
             return
         with self._lock:
             payload = config_payload(
-                self._prefix, device, model, self._labels,
+                self._prefix, device, model, self._labels, gone=self._gone,
                 expire_after_s=self._settings.expire_after_s, qos=self._qos,
             )  # fmt: skip
             self._announced[device] = payload
