@@ -25,7 +25,7 @@ from hard.types import Chunk, Event, Label, Message, Readings
 log = logging.getLogger(__name__)
 
 EVICT_EVERY_S = 5.0
-LISTEN_EVERY_S = 1.0  # for silence
+LISTEN_EVERY_S = 1.0  # for silence, and for samples that make no window
 ALIGNER_KEEPS_S = 60.0  # readings older than this are of no use any more
 IDLE_S = 1.0
 FLEET = 16  # devices: from here on sources gather messages, since a batch of windows costs less each
@@ -157,9 +157,12 @@ class Engine:
         emit(self._sinks, self._counters, labels, events)
 
     def listen(self, now_s: float) -> None:
-        """Tell of the devices that have fallen silent."""
+        """Tell of the devices that have fallen silent, and of those whose samples make no window."""
         events: list[Event] = []
-        labels = self._history.silent(now_s, events)
+        utc_s = time.time()
+        windowless = self._recognizer.windowless(now_s)
+        labels = [self._history.label(p, utc_s, now_s, events) for p in windowless]
+        labels += self._history.silent(now_s, events)
         emit(self._sinks, self._counters, labels, events)
 
     def evict(self, now_s: float) -> None:

@@ -79,7 +79,8 @@ class Examiner:
         labels = self._runtime.board.labels()
         stuck = self._progress.stuck(now_s)
         problems = [f"{name} stands still" for name in stuck] + self._problems(now_s)
-        newest = max(labels, key=lambda label: label.prediction.arrival_s, default=None)
+        of_windows = [label for label in labels if label.latency_ms]
+        newest = max(of_windows, key=lambda label: label.prediction.arrival_s, default=None)
         return Health(
             v=1,
             state="stopped" if stopped else "stuck" if stuck else "degraded" if problems else "ok",
@@ -159,11 +160,10 @@ def resident_bytes(statm: Path = Path("/proc/self/statm")) -> int:
 
 def _source(labels: Sequence[Label], now_s: float) -> SourceHealth:
     ages = [now_s - label.prediction.arrival_s for label in labels]
-    rates = [
-        label.prediction.rate_hz for label, age in zip(labels, ages, strict=True) if age < LIVE_S
-    ]  # of live devices
+    live = [label.prediction.rate_hz for label, age in zip(labels, ages, strict=True) if age < LIVE_S]
+    rates = [hz for hz in live if hz]  # not of those whose samples make no window
     return SourceHealth(
-        devices=len(rates),
+        devices=len(live),
         rate_hz=round(sum(rates) / len(rates), 2) if rates else None,
         age_s=round(min(ages), 2) if ages else None,
     )

@@ -41,12 +41,16 @@ class History:
         """The label for a prediction made now: `utc_s` epoch seconds, `now_s` monotonic seconds.
 
         What it begins or ends is appended to `events`. A device that was silent, or whose smoothing started
-        anew after a gap, ends its activity with its last window and begins one with this.
+        anew after a gap, ends its activity with its last window and begins one with this. One without
+        probabilities is of no window: its device sends, but nothing can be recognised.
         """
         p = prediction
-        steady = self._smoother.update(p)
-        latency_s = now_s - p.arrival_s
         track = self._tracks.get(p.device)
+        if p.probabilities:
+            steady, latency_s = self._smoother.update(p), now_s - p.arrival_s
+        else:
+            ended = track is not None and track.label.activity != UNKNOWN
+            steady, latency_s = Steady(UNKNOWN, 0.0, p.reason, restarted=ended), 0.0
         end_s = utc_s - (now_s - p.end_s)
         label = Label(
             p, steady.activity, steady.confidence, steady.reason, end_s, end_s, track.seq + 1 if track else 1,

@@ -16,6 +16,9 @@ from hard.stream import Hops, Streams, joined
 from hard.types import F32, F64, Chunk, G, Windowing, Windows
 from hard.waiting import Rows
 
+WINDOWLESS_S: Final = 10.0  # samples that come for so long and make no window want a word
+PAUSE_S: Final = 5.0  # whoever was silent for this long begins anew
+
 CHANNELS: Final = (
     *("body_acc_x", "body_acc_y", "body_acc_z"),
     *("gyro_x", "gyro_y", "gyro_z"),
@@ -29,6 +32,26 @@ class Limits(msgspec.Struct, frozen=True):
     max_gap_s: float = 0.2
     max_devices: int = 20_000
     evict_after_s: float = 300.0
+
+
+class Windowless(msgspec.Struct, frozen=True):
+    """A device whose samples come and make no window."""
+
+    device: str
+    t: float  # device seconds of its newest sample
+    seen_s: float  # monotonic arrival of that
+    waits_s: float  # seconds since its last window, or since it began to send
+    gaps: int  # in these
+    all_gaps: int
+
+
+_WAIT = np.dtype(
+    [
+        ("since_s", np.float64),  # monotonic: of the newest window, or since when samples come
+        ("gaps", np.int64),  # until then
+        ("told_s", np.float64),  # arrival of the newest samples that `windowless` told of
+    ]
+)
 
 
 class Imu:
@@ -52,6 +75,7 @@ class Imu:
         self._roster = Roster()
         self._z: F64 = np.zeros((rows, self._filter.states, 3))
         self._history: F32 = np.zeros((rows, past, 9), np.float32)
+        self._wait = np.zeros(rows, _WAIT)
 
     def __len__(self) -> int:
         return len(self._roster)
@@ -65,7 +89,7 @@ class Imu:
         queues: dict[int, list[Chunk]] = {}
         for chunk in chunks:
             row = self._roster.row(chunk.device)
-            if row is None and (row := self._admit(chunk.device)) is None:
+            if row is None and (row := self._admit(chunk.device, chunk.arrival_s)) is None:
                 self._counters.add(Drop.TOO_MANY_DEVICES)
             elif len(chunk.t):
                 queues.setdefault(row, []).append(chunk)
@@ -94,6 +118,8 @@ class Imu:
         for turn in turns[1:]:
             x[turn] = self._advance(turn, due, raw)
         complete = due.index >= self.windowing.window // self.windowing.hop - 1
+        self._wait["since_s"][due.rows[complete]] = due.arrival_s[complete]
+        self._wait["gaps"][due.rows[complete]] = due.gaps[complete]
         fresh = complete & (due.arrival_s >= oldest_s)
         self._counters.add(Drop.STALE_HOP, int((complete & ~fresh).sum()))
         if not fresh.any():
@@ -125,6 +151,26 @@ class Imu:
             self.forget(device)
         return gone
 
+    def windowless(self, now_s: float) -> list[Windowless]:
+        """Devices that have sent for 10 s without a window, once for new samples; to be asked each second."""
+        rows = np.fromiter(self._roster.rows(), np.intp, len(self._roster))
+        seen_s, t, gaps = self._streams.newest(rows)
+        wait = self._wait[rows]
+        paused = seen_s < now_s - PAUSE_S
+        wait["since_s"][paused], wait["gaps"][paused] = now_s, gaps[paused]
+        waits_s = seen_s - wait["since_s"]
+        found = np.flatnonzero((waits_s >= WINDOWLESS_S) & (seen_s > wait["told_s"]))
+        wait["told_s"][found] = seen_s[found]
+        self._wait[rows] = wait
+        lost = gaps - wait["gaps"]
+        return [
+            Windowless(
+                self._roster.name(int(rows[i])), float(t[i]), float(seen_s[i]), float(waits_s[i]),
+                int(lost[i]), int(gaps[i]),
+            )
+            for i in found
+        ]  # fmt: skip
+
     def _advance(self, turn: Rows, due: Hops, raw: F32) -> F32:
         """One hop of each of these (distinct) devices through the filter; their spans (n, window, 9)."""
         rows = due.rows[turn]
@@ -143,7 +189,7 @@ class Imu:
         self._history[rows] = span[:, self.windowing.hop :]
         return span
 
-    def _admit(self, device: str) -> int | None:
+    def _admit(self, device: str, now_s: float) -> int | None:
         """A row for a new device; None where there are too many."""
         if len(self._roster) >= self._limits.max_devices:
             return None
@@ -151,7 +197,9 @@ class Imu:
         if row == len(self._z):
             self._z = np.concatenate([self._z, np.zeros_like(self._z)])
             self._history = np.concatenate([self._history, np.zeros_like(self._history)])
+            self._wait = np.concatenate([self._wait, np.zeros_like(self._wait)])
         self._streams.open(row)
+        self._wait[row] = now_s, 0, -np.inf
         return row
 
 

@@ -212,6 +212,23 @@ class Recognizer:
         passing = motion.passing(i, card.motion_range)
         return passing, passing is not None
 
+    def windowless(self, now_s: float) -> list[Prediction]:
+        """`unknown`, and why, of the devices whose samples make no window; see `Imu.windowless`."""
+        out: list[Prediction] = []
+        lanes = [(self._full, self.model)] + ([self._acc] if self._acc else [])
+        for imu, model in lanes:
+            card = model.card
+            for w in imu.windowless(now_s):
+                why = f"{w.gaps} gaps in {w.waits_s:.0f} s" if w.gaps else "samples late or impossible"
+                reason = f"no window: {why}; see `hard check --listen`"
+                out.append(
+                    Prediction(
+                        w.device, w.t, UNKNOWN, 0.0, {}, 0.0, w.all_gaps, w.seen_s, w.seen_s, card.name,
+                        card.sha256[:12], reason,
+                    )
+                )  # fmt: skip
+        return out
+
     def use(self, model: Model, acc_model: Model, elsewhere_model: Model | None, min_rate_hz: float) -> None:
         """Other models from the next window on; devices keep their state where windows are cut alike."""
         self._placement = _replaced(self._placement, self.model, model, elsewhere_model)

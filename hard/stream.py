@@ -32,7 +32,7 @@ STATE: Final = np.dtype(
         ("then", np.float64),  # see _hear
         ("now", np.float64),
         ("since_s", np.float64),
-        ("seen_s", np.float64),  # monotonic arrival of the newest samples
+        ("seen_s", np.float64),  # monotonic arrival of the newest samples, good ones or not
         ("gaps", np.int64),
         ("size", np.intp),  # which of the sizes of rooms, and which slot there
         ("slot", np.intp),
@@ -98,13 +98,17 @@ class Streams:
         quiet = rows[self._state["seen_s"][rows] < since_s]
         return quiet[~np.isin(quiet, np.concatenate(waiting))] if waiting else quiet
 
+    def newest(self, rows: Rows) -> tuple[F64, F64, NDArray[np.int64]]:
+        """Of each: monotonic arrival and device seconds of its newest samples, and its gaps; (B,)."""
+        s = self._state[rows]
+        t = s["origin"] + (s["index"] * self._hop_ticks + s["last"]) / self._clock
+        return s["seen_s"], t, s["gaps"]
+
     def push(self, row: int, chunk: Chunk) -> None:
         """Take any samples; complete hops are appended to `due`, and what is dropped is counted."""
-        t, samples = self._sane(chunk)
-        if not len(t):
-            return
         s = self._state[row : row + 1]  # a view
         s["seen_s"] = chunk.arrival_s
+        t, samples = self._sane(chunk)
         while s["fill"][0] + len(t) > self._rooms[s["size"][0]].room and self._grow(s):
             pass  # for the next chunks, too, which then go on together with others'
         start = 0

@@ -73,7 +73,7 @@ class Metrics:
         self._registry.register(_HealthCollector(examine))
 
     def emit(self, labels: list[Label]) -> None:
-        live = [label for label in labels if label.latency_ms]  # the others tell of silence
+        live = [label for label in labels if label.latency_ms]  # the others are of no window
         devices = [label.prediction.device for label in live]
         for (source, modality), n in Tally((self._source(d), self._modality(d)) for d in devices).items():
             self._windows.labels(source, modality).inc(n)
