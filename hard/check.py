@@ -68,7 +68,7 @@ def _hear_broker(
 ) -> Listener:
     topics = [t for t in settings.sources.mqtt.topics if t.codec != "auto"]
     configured = [(t.filter, t.codec, make_codec(t.codec, t, counters)) for t in topics]
-    listener = Listener(configured, AutoCodec(CodecOptions(), counters))
+    listener = Listener(configured, AutoCodec(CodecOptions(), counters), settings.imu.max_gap_s)
     prefix = settings.output.prefix
 
     def take(topic: str, payload: bytes) -> None:
@@ -100,7 +100,7 @@ def _hear_ports(settings: Settings, seconds: float, stop: Stop, counters: Counte
         (f"serial/{device}", "csv-lines", make_codec("csv-lines", port, counters))
         for device, port in source.ports.items()
     ]
-    listener = Listener(lines, AutoCodec(CodecOptions(), counters))
+    listener = Listener(lines, AutoCodec(CodecOptions(), counters), settings.imu.max_gap_s)
     end_s = time.monotonic() + seconds
     source.start()
     try:

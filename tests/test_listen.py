@@ -130,6 +130,76 @@ def test_the_mend_for_g_is_one(dialect: str) -> None:
     assert " g, not in" not in mended
 
 
+def timed(payloads: list[bytes]) -> Finding:
+    """As they come live: a message every half second."""
+    heard = listener()
+    for k, payload in enumerate(payloads):
+        heard.take(Message("hard/me/imu", payload, 100.0 + k / 2))
+    (finding,) = heard.findings()
+    return finding
+
+
+def stated(rate_hz: float, t_unit: float = 1.0, period_s: float = 0.5) -> list[bytes]:
+    """Half-second messages of 25 samples that say when the first was taken, and the rate."""
+    samples = person().samples
+    return [
+        encode(np.array([k * period_s * t_unit]), samples[25 * k : 25 * k + 25], rate_hz) for k in range(24)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("payloads", "problem"),
+    [
+        (stated(50.0, t_unit=1e3), "t looks like milliseconds, as it goes on by 1000 a second: send seconds"),
+        (stated(50.0, t_unit=1e6), "t looks like microseconds"),
+        (stated(50.0, t_unit=0.0), "its clock stands still"),
+        (stated(100.0), "the stated rate, 100 Hz, is wrong, as 50 samples a second come"),
+        (stated(25.0), "the stated rate, 25 Hz, is wrong, as 50 samples a second come"),
+        (
+            stated(100.0, period_s=0.25),
+            "its clock goes on by 0.5 s a second: state the rate that is sent, 50 Hz",
+        ),
+        (stated(25.0, period_s=1.0), "its clock goes on by 2 s a second: state the rate that is sent, 50 Hz"),
+    ],
+)
+def test_a_clock_or_stated_rate_that_is_wrong_is_all_that_is_said(
+    payloads: list[bytes], problem: str
+) -> None:
+    """A mean step would be blamed on the app's rate, which is right."""
+    (said,) = timed(payloads).problems
+    assert problem in said
+
+
+@pytest.mark.parametrize(
+    ("lost", "effect"),
+    [
+        (slice(3, None, 4), "5 gaps of up to 0.5"),
+        (slice(3, None, 4), "never 2.56 s without one (1.5 s at most), so it is not labelled"),
+        (slice(7, None, 8), "each costs a window of 2.56 s"),
+    ],
+)
+def test_gaps_are_no_matter_of_the_rate(lost: slice, effect: str) -> None:
+    payloads: list[bytes | None] = list(native())
+    payloads[lost] = [None] * len(payloads[lost])
+    heard = listener()
+    for k, payload in enumerate(payloads):
+        if payload:
+            heard.take(Message("hard/me/imu", payload, 100.0 + k / 2))
+    (finding,) = heard.findings()
+    assert finding.rate_hz["total acceleration"] == pytest.approx(50, abs=0.5)
+    (said,) = finding.problems
+    assert effect in said
+
+
+def test_two_phones_under_one_name_are_told_apart() -> None:
+    a, b = stated(50.0), native()
+    later = [encode(np.array([5000 + k / 2]), person().samples[:25], 50.0) for k in range(len(a))]
+    both = [p for pair in zip(a, later, strict=True) for p in pair]
+    (said,) = timed(both).problems
+    assert "give every phone a topic or name of its own" in said
+    assert timed(b).problems == []
+
+
 def test_an_app_is_told_in_its_own_words() -> None:
     def event(k: int) -> bytes:
         row = {"type": "android.sensor.accelerometer", "timestamp": k * 200_000_000, "values": [0, 0, 9.8]}
