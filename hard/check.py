@@ -19,7 +19,7 @@ from hard.registry import make_codec
 from hard.runtime import Stop
 from hard.settings import Settings
 from hard.sources.ports import by_device
-from hard.stats import Counters
+from hard.stats import Counters, Drop
 from hard.types import HardError, Message
 
 CONNECT_S = 5.0
@@ -47,20 +47,28 @@ def listen(settings: Settings, url: BrokerUrl | None, seconds: float, as_json: b
             listener = _hear_ports(settings, seconds, stop, counters)
     findings = listener.findings()
     if as_json:
-        unreadable = {topic: {"messages": n, "why": why} for topic, (n, why) in listener.unreadable.items()}
-        print(json.dumps({"streams": msgspec.to_builtins(findings), "unreadable": unreadable}))
+        report = {"streams": msgspec.to_builtins(findings)}
+        for kind, topics in (("unreadable", listener.unreadable), ("empty", listener.empty())):
+            report[kind] = {topic: {"messages": n, "why": why} for topic, (n, why) in topics.items()}
+        print(json.dumps(report))
     else:
-        _show(console, findings, listener.unreadable)
+        _show(console, findings, listener)
         if not findings:
-            ask = (
-                "is the app recording, and its broker address and topic right?"
-                if url
-                else "does the board send, and are port and baud rate right?"
-            )
-            console.print(f"no stream was heard: {ask}")
+            console.print(f"no stream was heard: {_ask(listener, url, counters)}")
     if not findings:
         return FAIL
     return WARN if any(f.problems for f in findings) or listener.unreadable else PASS
+
+
+def _ask(listener: Listener, url: BrokerUrl | None, counters: Counters) -> str:
+    """Where to look for a stream that is not there."""
+    if listener.unreadable or listener.empty():
+        return "what came is above, with the reason why it is none"
+    if url:
+        return "is the app recording, and its broker address and topic right?"
+    if counters[Drop.LONG_LINE]:
+        return "what comes has no line ends: is the baud rate right?"
+    return "does the board send, and are port and baud rate right?"
 
 
 def _hear_broker(
@@ -112,7 +120,7 @@ def _hear_ports(settings: Settings, seconds: float, stop: Stop, counters: Counte
     return listener
 
 
-def _show(console: Console, findings: list[Finding], unreadable: dict[str, tuple[int, str]]) -> None:
+def _show(console: Console, findings: list[Finding], listener: Listener) -> None:
     for f in findings:
         facts = Table.grid(padding=(0, 2))
         facts.add_column(style="dim", no_wrap=True)
@@ -129,5 +137,7 @@ def _show(console: Console, findings: list[Finding], unreadable: dict[str, tuple
         if not f.problems:
             facts.add_row(Text("fine", "green"), Text("lay the phone down, screen up: up must then be +z"))
         console.print(Text(f.device, "bold"), facts, "")
-    for topic, (n, why) in unreadable.items():
+    for topic, (n, why) in listener.empty().items():
+        console.print(Text.assemble(("no samples ", "yellow"), f"{topic}: {n} messages; {why}"))
+    for topic, (n, why) in listener.unreadable.items():
         console.print(Text.assemble(("unreadable ", "red"), f"{topic}: {n} messages; {why}"))

@@ -83,6 +83,8 @@ class Listener:
         self._auto = auto
         self._heard: dict[str, _Heard] = {}
         self.unreadable: dict[str, tuple[int, str]] = {}  # topic -> messages, why
+        self._empty: dict[str, tuple[int, str]] = {}  # topic -> messages without a sample, why
+        self._full: set[str] = set()  # topics of which a message had samples
 
     def take(self, message: Message) -> None:
         codec = self._router.codec(message.topic)
@@ -95,6 +97,14 @@ class Listener:
                 self.unreadable[message.topic] = count + 1, str(e)
             return
         dialect = self._auto.dialect(message.topic) or self._names.get(id(codec), "auto")
+        topic = message.topic
+        if dialect == "phyphox" and not message.payload.lstrip().startswith(b"{"):
+            topic = topic.rpartition("/")[0]  # each buffer has a topic, and the last one brings them all
+        if items:
+            if len(self._full) < MAX_STREAMS:
+                self._full.add(topic)
+        elif topic in self._empty or len(self._empty) < MAX_STREAMS:
+            self._empty[topic] = self._empty.get(topic, (0, ""))[0] + 1, "no acceleration in them"
         counted: set[str] = set()
         for item in items:
             if not good_name(item.device) or (
@@ -111,6 +121,10 @@ class Listener:
                 heard.add(Sensor.ACC, item.t, item.samples[:, :3].astype(float))
                 if item.gyro:
                     heard.add(Sensor.GYRO, item.t, item.samples[:, 3:].astype(float))
+
+    def empty(self) -> dict[str, tuple[int, str]]:
+        """Topics that can be read and had no samples: how many messages, and why."""
+        return {topic: found for topic, found in self._empty.items() if topic not in self._full}
 
     def findings(self) -> list[Finding]:
         """Every stream heard so far, by name."""

@@ -221,6 +221,49 @@ def test_unreadable_messages_are_counted_with_the_reason() -> None:
     assert heard.unreadable["attic/temperature"][0] == 3
 
 
+def test_messages_without_a_sample_are_told_by_topic() -> None:
+    """phyphox's CSV is not among them, of whose topics only the last of an interval brings samples."""
+    heard = listener()
+    light = {"type": "android.sensor.light", "timestamp": 1, "values": [3.0]}
+    for _ in range(3):
+        heard.take(Message("android/sensor/light", json.dumps(light).encode(), 0.0))
+    for topic, payload in APPS["phyphox, mqtt/csv"][0](Phone(person(), seed=1)):
+        heard.take(Message(topic, payload, 0.0))
+    assert heard.empty() == {"android/sensor/light": (3, "no acceleration in them")}
+
+
+@pytest.mark.parametrize(
+    ("topic", "payload", "why"),
+    [
+        (
+            "phyphox/me",
+            b'{"accX": 1.0, "accY": 2.0, "accZ": 9.4, "accT": 0.1}',
+            'phyphox: accT is one value; send its buffer with datatype="array"',
+        ),
+        (
+            "sensor-logger",
+            b'{"deviceId": "bob", "payload": [{"name": "orientation", "time": 1, "values": {"qx": 0}}]}',
+            "bob sends orientation only: turn on Accelerometer, Gravity and Gyroscope",
+        ),
+    ],
+)
+def test_a_message_that_could_never_be_a_sample_is_unreadable(topic: str, payload: bytes, why: str) -> None:
+    """Before, neither counter nor log nor this command had a word for it."""
+    heard = listener()
+    heard.take(Message(topic, payload, 0.0))
+    assert why in heard.unreadable[topic][1]
+
+
+def test_sensor_loggers_other_sensors_may_come_apart() -> None:
+    heard = listener()
+    for name in ("accelerometer", "orientation", "accelerometer"):
+        reading = {"name": name, "time": 1, "values": {"x": 1, "y": 2, "z": 3}}
+        heard.take(
+            Message("sensor-logger", json.dumps({"deviceId": "b", "payload": [reading]}).encode(), 0.0)
+        )
+    assert (heard.unreadable, heard.empty()) == ({}, {})
+
+
 @pytest.mark.mosquitto
 def test_the_command_describes_what_is_on_a_broker(hard: Hard, port: int, tmp_path: Path) -> None:
     broker = start_mosquitto(tmp_path, port)

@@ -79,6 +79,7 @@ class PhyphoxCodec:
         try:
             fields: dict[str, msgspec.Raw] = msgspec.json.decode(payload, type=dict[str, msgspec.Raw])
             buffers: Buffers = {}
+            single = None  # a buffer of which only the newest value is sent
             for name, raw in fields.items():
                 head = bytes(raw)[:1]
                 if head == b"[":
@@ -87,8 +88,12 @@ class PhyphoxCodec:
                     self._clock(device, msgspec.json.decode(raw, type=_Clock))
                 elif head == b'"' and name.lower() in ("dev", "device", "uniqueid"):
                     device = safe_name(msgspec.json.decode(raw, type=str))
+                elif any(pattern.fullmatch(name.lower()) for _, pattern in _KINDS):
+                    single = name
         except UNREADABLE as e:
             raise PayloadError(f"phyphox: {e}") from None
+        if single and not _groups(buffers):
+            raise PayloadError(f'phyphox: {single[:20]} is one value; send its buffer with datatype="array"')
         return device, buffers
 
     def _csv(self, device: str, name: str, text: bytes) -> Buffers:

@@ -59,6 +59,7 @@ class SensorLoggerCodec:
         self._counters = counters
         self._frame = options.frame
         self._androids: OrderedDict[str, None] = OrderedDict()
+        self._useful: OrderedDict[str, None] = OrderedDict()  # devices with a sensor of ours
 
     def decode(self, message: Message) -> Sequence[Chunk | Readings]:
         try:
@@ -86,11 +87,25 @@ class SensorLoggerCodec:
             }
         except OverflowError as e:
             raise PayloadError(f"Sensor Logger: time: {e}") from None
+        if device not in self._useful:
+            self._expect(device, {reading.name for reading in batch.payload})
         ios = not self._is_android(device, android or "totalacceleration" in by_name)
         return [
             Readings(device, sensor, table[:, 0] * 1e-9, table[:, 1:], message.arrival_s)
             for sensor, table in by_sensor(by_name, ios).items()
         ]
+
+    def _expect(self, device: str, names: set[str]) -> None:
+        """PayloadError where a device sends, but has never sent a sensor of ours."""
+        if any(name.lower() in _OURS for name in names):
+            self._useful[device] = None
+            if len(self._useful) > MAX_KNOWN:
+                self._useful.popitem(last=False)
+        elif names:
+            sent = ", ".join(sorted(name[:20] for name in names)[:4])
+            raise PayloadError(
+                f"Sensor Logger: {device} sends {sent} only: turn on Accelerometer, Gravity and Gyroscope"
+            )
 
     def _is_android(self, device: str, evidence: bool) -> bool:
         if self._frame != "auto":
