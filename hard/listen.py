@@ -11,6 +11,7 @@ import numpy as np
 
 from hard.codecs import Codec, PayloadError, good_name
 from hard.codecs.auto import AutoCodec
+from hard.codecs.csv_lines import CsvLinesCodec
 from hard.router import Router
 from hard.types import F64, G, Message, Readings, Sensor, Windowing
 
@@ -104,7 +105,10 @@ class Listener:
             if len(self._full) < MAX_STREAMS:
                 self._full.add(topic)
         elif topic in self._empty or len(self._empty) < MAX_STREAMS:
-            self._empty[topic] = self._empty.get(topic, (0, ""))[0] + 1, "no acceleration in them"
+            why = "no acceleration in them"
+            if isinstance(codec, CsvLinesCodec):
+                why = codec.why(message.payload)
+            self._empty[topic] = self._empty.get(topic, (0, ""))[0] + 1, why
         counted: set[str] = set()
         for item in items:
             if not good_name(item.device) or (

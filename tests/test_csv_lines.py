@@ -11,10 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hard.codecs import CodecOptions
+from hard.codecs import CodecOptions, Column
+from hard.codecs.auto import AutoCodec
 from hard.codecs.csv_lines import CsvLinesCodec, parse
 from hard.codecs.units import gyro_unit, time_unit
 from hard.imu import Imu, Limits
+from hard.listen import Listener
 from hard.recognizer import Recognizer
 from hard.recordings import read_recording
 from hard.sources.serial import Lines
@@ -72,6 +74,33 @@ def test_a_line_is_split_at_commas_tabs_and_spaces(separator: str) -> None:
 )
 def test_what_a_line_says(line: bytes, values: list[float] | None) -> None:
     assert parse(line) == values
+
+
+@pytest.mark.parametrize(
+    ("line", "columns", "why"),
+    [
+        (b"1,2,3,4,5,6,7,8,9", (), "9 values a line: say which with `columns`"),
+        (b"1,2,3,4,5,6", ("ax", "ay", "az"), "6 values a line, but `columns` names 3"),
+        (b"9.3;0.1;0.2;0;0;0", (), "values with ; between: print commas"),
+        (b"ax:9.3,ay:-0.1,az:0.2", (), "values with names: print the bare numbers"),
+        (b'{"ax":9.3,"ay":0.1,"az":1}', (), "values with names: print the bare numbers"),
+        (b"\xf8\x80\xfe\x1c", (), "is the baud rate right?"),
+    ],
+)
+def test_a_board_none_of_whose_lines_are_samples_is_told_why(
+    line: bytes, columns: tuple[Column, ...], why: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    codec = CsvLinesCodec(CodecOptions(columns=columns), Counters())
+    assert decode([line + b"\r\n"] * 50, codec=codec) == []
+    assert why in caplog.records[0].getMessage()
+    heard = Listener([("serial/+", "csv-lines", codec)], AutoCodec(CodecOptions(), Counters()))
+    heard.take(Message("serial/board", line + b"\n", 1.0))
+    assert why in heard.empty()["serial/board"][1]
+
+
+def test_a_stray_line_of_a_good_board_gets_no_hint(caplog: pytest.LogCaptureFixture) -> None:
+    decode([*lines(T, SAMPLES)[:100], b"1,2,3,4,5\n"])
+    assert caplog.records[-1].getMessage().endswith(r"b'1,2,3,4,5\n'")
 
 
 @pytest.mark.parametrize("token", [b"nan", b"NaN", b"-nan", b"ovf"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import socket
 import threading
@@ -292,6 +293,27 @@ def test_the_command_describes_what_is_on_a_broker(hard: Hard, port: int, tmp_pa
     finally:
         broker.terminate()
         broker.wait()
+
+
+def test_the_command_says_why_a_board_that_sends_is_no_stream(hard: Hard, port: int) -> None:
+    """It was asked whether it sends."""
+    with socket.create_server(("127.0.0.1", port)) as server:
+        url = f"socket://127.0.0.1:{port}"
+        process = hard.start("check", "--listen", "--seconds", "2", "--port", url)
+        server.settimeout(20)
+        connection, _ = server.accept()
+        with connection:
+
+            def sent() -> bool:
+                with contextlib.suppress(OSError):  # it has heard enough
+                    connection.sendall(b"9.3,0,1,0,0,0,20,30,40\n")
+                return process.poll() is not None
+
+            wait_for(sent, timeout_s=30, what="the report")
+        out, err = process.communicate()
+    assert process.returncode == 2, err
+    assert "9 values a line: say which with `columns`" in out
+    assert "does the board send" not in out
 
 
 def test_the_command_describes_what_is_on_a_port(hard: Hard, port: int) -> None:

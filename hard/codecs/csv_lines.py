@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from hard.codecs import CodecOptions
-from hard.codecs.line_stream import LineStream
+from hard.codecs.line_stream import LAYOUTS, LineStream
 from hard.log import Sampled
 from hard.stats import Counters, Drop
 from hard.types import Chunk, Message
@@ -18,6 +18,7 @@ log = logging.getLogger(__name__)
 
 MAX_DEVICES: Final = 1000  # the longest unheard is forgotten; over MQTT anyone can make up names
 
+_NAMED = re.compile(rb"[A-Za-z][\"']?\s*[:=]\s*-?\d")
 _SEPARATOR = re.compile(rb"\s*,\s*|\s+")
 
 
@@ -35,6 +36,22 @@ def parse(line: bytes) -> list[float] | None:
         return [float("nan") if token == b"ovf" else float(token) for token in tokens]  # ovf: Arduino's print
     except ValueError:
         return None
+
+
+def hint(line: bytes, columns: int = 0) -> str:
+    """Why such a line is no sample, with the mend; `columns`: how many are configured, 0 where none are."""
+    values = parse(line)
+    if values and columns and len(values) != columns:
+        return f"{len(values)} values a line, but `columns` names {columns}"
+    if values and not columns and len(values) not in LAYOUTS:
+        return f"{len(values)} values a line: say which with `columns`"
+    if values:
+        return "units or rate cannot be told: set them (acc_unit, gyro_unit, time_unit)"
+    if b";" in line:
+        return "values with ; between: print commas, tabs or spaces"
+    if _NAMED.search(line):
+        return "values with names: print the bare numbers, with commas between"
+    return "not numbers: does the board print samples, and is the baud rate right?"
 
 
 def _number(token: bytes) -> bool:
@@ -63,7 +80,7 @@ class CsvLinesCodec:
         stream = self._stream(device)
         chunks: list[Chunk] = []
         rows: list[list[float]] = []
-        bad = 0
+        bad, odd = 0, b""
         stream.hear(message.arrival_s)
         for line in message.payload.splitlines():
             values = parse(line)
@@ -71,6 +88,7 @@ class CsvLinesCodec:
                 continue
             if values is None or not stream.fits(len(values)):
                 bad += 1
+                odd = line
                 continue
             if rows and len(rows[0]) != len(values):  # the layout has just changed
                 chunks += stream.take(rows, message.arrival_s)
@@ -81,8 +99,13 @@ class CsvLinesCodec:
         if bad:
             self._counters.add(Drop.BAD_LINE, bad)
             sample = message.payload[:60]
-            self._complaints.warning(device, f"{device}: {bad} line(s) not of samples in {sample!r}")
+            why = "" if stream.fitted else f"; {self.why(odd)}"
+            self._complaints.warning(device, f"{device}: {bad} line(s) not of samples in {sample!r}{why}")
         return chunks
+
+    def why(self, lines: bytes) -> str:
+        """Why lines of which none became a sample are none, by the last of them; with the mend."""
+        return hint(lines.strip().rpartition(b"\n")[2], len(self._options.columns))
 
     def _stream(self, device: str) -> LineStream:
         stream = self._streams.pop(device, None) or LineStream(

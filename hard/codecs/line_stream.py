@@ -42,7 +42,7 @@ class LineStream:
     def _forget(self) -> None:
         self._layout = self._options.columns
         self._held = np.empty((0, len(self._layout)))
-        self._fitted = 0  # lines of the layout so far
+        self.fitted = 0  # lines of the layout so far
         self._pace.restart()
         self._units: tuple[str, str, str] | None = None  # of time, acceleration, angular velocity
         self._fast = 0  # samples too fast for rad/s, where that was a guess
@@ -58,13 +58,13 @@ class LineStream:
         """Whether a line of this many numbers is a sample; many of another length change the layout."""
         if length == len(self._layout):
             self._odd = (0, 0)
-            self._fitted += 1
+            self.fitted += 1
             return True
         if self._options.columns or length not in LAYOUTS:
             return False
         before, run = self._odd
         self._odd = (length, run + 1 if before == length else 1)
-        if self._layout and self._odd[1] < (SWITCH if self._fitted >= SWITCH else SWITCH_EARLY):
+        if self._layout and self._odd[1] < (SWITCH if self.fitted >= SWITCH else SWITCH_EARLY):
             return False
         self._odd = (0, 0)
         self._lose(len(self._held))
