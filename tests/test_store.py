@@ -28,7 +28,10 @@ def broker(tmp_path: Path, port: int) -> Iterator[EmbeddedBroker]:
 
 def said(topic: str, port: int, payload: bytes | None = None) -> bytes | None:
     """What is retained there; `payload` is retained from now on."""
-    client = Subscriber(port, topic)
+    status = Subscriber(port, "hard/status")
+    wait_for(lambda: status.last("hard/status") == b"online", what="the daemon")
+    status.broker.stop()
+    client = Subscriber(port, topic)  # only now: at its very start nats-server has no retained messages yet
     try:
         if payload is not None:
             client.broker.publish(topic, payload, 1, retain=True)
