@@ -16,7 +16,7 @@ from hard.stream import Hops, Streams, joined
 from hard.types import F32, F64, Chunk, G, Windowing, Windows
 from hard.waiting import Rows
 
-WINDOWLESS_S: Final = 10.0  # samples that come for so long and make no window want a word
+WINDOWLESS_S: Final = 10.0  # samples that come for so long, or two windows, and make none want a word
 PAUSE_S: Final = 5.0  # whoever was silent for this long begins anew
 
 CHANNELS: Final = (
@@ -76,6 +76,7 @@ class Imu:
         self._z: F64 = np.zeros((rows, self._filter.states, 3))
         self._history: F32 = np.zeros((rows, past, 9), np.float32)
         self._wait = np.zeros(rows, _WAIT)
+        self._patience_s = max(WINDOWLESS_S, 2 * windowing.window / windowing.rate_hz)
 
     def __len__(self) -> int:
         return len(self._roster)
@@ -152,14 +153,14 @@ class Imu:
         return gone
 
     def windowless(self, now_s: float) -> list[Windowless]:
-        """Devices that have sent for 10 s without a window, once for new samples; to be asked each second."""
+        """Devices that have sent for long without a window, once for new samples; to be asked each second."""
         rows = np.fromiter(self._roster.rows(), np.intp, len(self._roster))
         seen_s, t, gaps = self._streams.newest(rows)
         wait = self._wait[rows]
         paused = seen_s < now_s - PAUSE_S
         wait["since_s"][paused], wait["gaps"][paused] = now_s, gaps[paused]
         waits_s = seen_s - wait["since_s"]
-        found = np.flatnonzero((waits_s >= WINDOWLESS_S) & (seen_s > wait["told_s"]))
+        found = np.flatnonzero((waits_s >= self._patience_s) & (seen_s > wait["told_s"]))
         wait["told_s"][found] = seen_s[found]
         self._wait[rows] = wait
         lost = gaps - wait["gaps"]

@@ -67,7 +67,7 @@ def test_torch_is_not_imported() -> None:
 def test_the_daemon_runs_on_it(hard: Hard, port: int) -> None:
     done = hard.run(
         "run", "--simulate", "2", "--for", "8",
-        HARD__ENGINE__RUNTIME="onnx", HARD__IMU__ACC_MODEL="lstm-waist", HARD__EMBEDDED__PORT=str(port),
+        HARD__ENGINE__RUNTIME="onnx", HARD__EMBEDDED__PORT=str(port),
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert "synthetic-1 walking" in done.stderr
