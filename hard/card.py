@@ -49,10 +49,9 @@ class SensorCard(Card, frozen=True, kw_only=True, tag="sensor"):
     worn: Worn | None = None  # None: anyhow
     gyro_optional: bool = False  # made for devices without a gyroscope too, of which its channels are zero
     state: int = 0  # numbers that the model carries from a device's window to its next; see model.Model
-    averaging_s: float | None = (
-        None  # the smoother averages its answers for no longer, since the model itself
-    )
-    # averages what it sees of a device with a gyroscope; None: for as long as is configured
+    averaging_s: float | None = None
+    """The smoother averages its answers for no longer, since the model itself averages what it sees of a
+    device with a gyroscope; None: for as long as is configured."""
 
     @property
     def needs_gyroscope(self) -> bool:
