@@ -133,6 +133,7 @@ class Daemon:
         outputs.wire()
         if self.motion:
             self.motion.wire()
+        self.care.hold()
         self.link.connect()
         self._forget_synthetic(simulate, outputs)
         outputs.start()

@@ -25,7 +25,7 @@ from hard.mqtt.address import (
 )
 from hard.mqtt.client import Client
 from hard.mqtt.retained import Retained
-from hard.mqtt.topics import is_filter
+from hard.mqtt.subscriptions import Subscriptions
 from hard.stats import Counters, Drop
 
 __all__ = ["Broker", "BrokerUrl", "OnMessage", "OnMessages", "parse_url"]
@@ -62,8 +62,6 @@ class Broker:
         self._keepalive_s = keepalive_s
         self._max_queued = max_queued
         self._presence = presence
-        self._filters: dict[str, int] = {}
-        self._pending: dict[int, list[str]] = {}  # SUBSCRIBEs not yet acknowledged, by their id
         self._on_messages: OnMessages | None = None
         self._on_topic: dict[str, OnMessage] = {}
         self._topics: dict[bytes, str] = {}
@@ -76,12 +74,12 @@ class Broker:
         self._troubles: set[str] = set()  # logged in this outage
         self.refusal: str | None = None  # why the broker last said no
         self.trouble: str | None = None  # the newest of this outage; None while connected
-        self.denied: list[str] = []  # topic filters that the broker refused on this connection
         self._rumour: tuple[float, str] | None = None  # when (monotonic) and how our presence was denied
         self._started = False
         protocol = MQTTProtocolVersion.MQTTv5 if url.mqtt5 else MQTTProtocolVersion.MQTTv311
         client_id = f"hard-{secrets.token_hex(4)}"
         self._client = Client(CallbackAPIVersion.VERSION2, client_id, protocol=protocol)
+        self._subscriptions = Subscriptions(self._client, str(url))
 
     @property
     def connected(self) -> bool:
@@ -91,6 +89,11 @@ class Broker:
     def turns(self) -> int:
         """A count that goes on as long as paho's thread is not stuck, also where there is no broker."""
         return self._client.turns
+
+    @property
+    def denied(self) -> list[str]:
+        """Topic filters that the broker refused on this connection."""
+        return self._subscriptions.denied
 
     def listen(self, filters: dict[str, int], on_message: OnMessage) -> None:
         """Subscribe to topic filters (filter -> QoS) on every connect. `on_message` runs in paho's thread."""
@@ -106,19 +109,11 @@ class Broker:
 
         ValueError, and nothing has changed, for one that is none: on a connect it would end paho's thread.
         """
-        wrong = [f for f in filters if not is_filter(f)]
-        if wrong:
-            raise ValueError(f"{wrong[0]!r} is no topic filter")
-        kept = {f: qos for f, qos in self._filters.items() if f not in old or filters.get(f) == qos}
-        gone = [f for f in old if f not in filters]
-        new = {f: qos for f, qos in filters.items() if f not in kept}
-        self._filters = kept | new
-        if self._client.is_connected():
-            if new:
-                _, mid = self._client.subscribe(list(new.items()))
-                self._pending |= {mid: list(new)} if mid is not None else {}
-            if gone:
-                self._client.unsubscribe(gone)
+        self._subscriptions.change(old, filters)
+
+    def wait_subscribed(self, timeout_s: float) -> bool:
+        """Whether the newest `relisten` is in force within this time; without a connection, by the next."""
+        return self._subscriptions.wait(timeout_s)
 
     def rest(self, seconds: float) -> None:
         """From now on leave what comes where it is for so long after each reading; labels go out at once."""
@@ -126,7 +121,7 @@ class Broker:
 
     def listen_to(self, topic: str, on_message: OnMessage, qos: int = 1) -> None:
         """Subscribe to one topic, without wildcards, whose messages go to their own callback."""
-        self._filters[topic] = qos
+        self._subscriptions.add(topic, qos)
         self._on_topic[topic] = on_message
 
     def start(self) -> None:
@@ -140,7 +135,7 @@ class Broker:
                 log.warning("%s: broker.tls.insecure: anyone can pose as this broker", self.url)
         if self._presence:
             client.will_set(self._presence, "offline", qos=1, retain=True)
-            self.listen_to(self._presence, self._someone_said)
+            self._on_topic[self._presence] = self._someone_said
         client.reconnect_delay_set(1, MAX_BACKOFF_S)
         client.max_queued_messages_set(self._max_queued)
         client.max_inflight_messages_set(QOS_2_IN_FLIGHT)
@@ -238,6 +233,7 @@ class Broker:
         client.on_connect_fail = self._connect_failed if on else None
         client.on_disconnect = self._disconnected if on else None
         client.on_subscribe = self._subscribed if on else None
+        client.on_unsubscribe = self._subscribed if on else None
         client.on_publish = self._published if on else None
         client.on_socket_open = self._opened if on else None
         client.on_assured = self._assured if on else None
@@ -264,35 +260,28 @@ class Broker:
             self._complain(self.refusal)
             return
         self._answer = "online"
-        self.denied = []
         self._troubles.clear()
         self.trouble = None
         log.info("connected to %s", self.url, extra={"kind": "connected"})
         room = getattr(p, "ReceiveMaximum", MAX_IN_FLIGHT + QOS_2_IN_FLIGHT)  # of MQTT 5
         self._client.at_once = max(1, min(MAX_IN_FLIGHT, room - QOS_2_IN_FLIGHT))
-        if self._presence:
-            self._send(self._presence, b"online", 1)
         self._client.resume()
-        if self._filters:
-            _, mid = client.subscribe(list(self._filters.items()))
-            self._pending = {mid: list(self._filters)} if mid is not None else {}
-        else:
+        if self._subscriptions.renew():
             self._is_ready()
 
     def _subscribed(
         self, _c: mqtt.Client, _data: object, mid: int, reasons: list[ReasonCode], _p: Properties | None
     ) -> None:
-        for name, reason in zip(self._pending.pop(mid, []), reasons, strict=False):
-            if reason.is_failure and name != self._presence:
-                self.denied.append(name)
-                log.error("%s refused the subscription to %s: %s", self.url, name, reason)
-        if not self._pending and not self._ready.is_set():
+        if self._subscriptions.answered(mid, reasons) and not self._ready.is_set():
             self._is_ready()
 
     def _is_ready(self) -> None:
         self._retained.renew()  # paho has repeated by now what the loss interrupted: ours is the newest
         self._renew()
         self._ready.set()
+        if self._presence:  # now whoever waited for it is heard
+            self._send(self._presence, b"online", 1)
+            self._client.subscribe(self._presence, 1)
 
     def _renew(self) -> None:
         # beside the labels, in at most half of the queue
@@ -306,6 +295,7 @@ class Broker:
         self, _c: mqtt.Client, _data: object, _flags: object, reason: ReasonCode, _p: Properties | None
     ) -> None:
         self._ready.clear()
+        self._subscriptions.lost()
         self._rumour = None
         lost = self._let_go()
         if not reason.is_failure:

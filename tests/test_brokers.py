@@ -117,6 +117,20 @@ def test_filters_that_are_refused_leave_those_before(server: Mosquitto, port: in
     broker.stop()
 
 
+def test_online_is_said_when_the_broker_has_answered_the_subscriptions(server: Mosquitto, port: int) -> None:
+    server.start()
+    broker = Broker(BrokerUrl("127.0.0.1", port), Counters(), presence="hard/status")
+    broker.listen({f"{n}/+": 0 for n in range(20)}, lambda _topic, _payload: None)
+    broker.start()
+    assert seen(port, "hard/status") == b"online"
+    broker.relisten(["0/+"], {"x/+": 0})
+    assert broker.wait_subscribed(10)
+    said = server.log()
+    broker.stop()
+    assert said.index("Sending SUBACK") < said.index("'hard/status'")
+    assert "Sending UNSUBACK" in said
+
+
 def test_a_broker_that_is_restarted_accuses_nobody(
     server: Mosquitto, connect: Connect, says, caplog: pytest.LogCaptureFixture
 ) -> None:

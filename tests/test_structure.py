@@ -28,7 +28,7 @@ LAYERS = [
     {"smoothing", "history", "stream", "align", "mqtt.address", "mqtt.retained", "totals"},
     {"recordings", "mqtt.pulse", "mqtt.assured", "mqtt.passwords", "sdnotify", "daemon.runfile"},
     {"imu", "model", "torchscript", "onnx", "placement", "recall", "personal.adapter"},
-    {"mqtt.client", "broker"},
+    {"mqtt.client", "mqtt.subscriptions", "broker"},
     {"video"},
     {"recognizer", "embedded", "sources", "sinks", "phones", "nets"},
     {"engine", "table", "datasets", "listen", "devices", "welcome"},
@@ -58,7 +58,13 @@ HOME = {
         "hard/sources/webcam.py",
         "hard/sinks/display.py",
     },
-    "paho": {"hard/mqtt/assured.py", "hard/broker.py", "hard/mqtt/client.py", "hard/mqtt/pulse.py"},
+    "paho": {
+        "hard/broker.py",
+        "hard/mqtt/assured.py",
+        "hard/mqtt/client.py",
+        "hard/mqtt/pulse.py",
+        "hard/mqtt/subscriptions.py",
+    },
     "serial": {"hard/sources/serial.py"},
     "prometheus_client": {"hard/daemon/metrics.py"},
 }

@@ -58,6 +58,11 @@ class Care:
         )  # fmt: skip
         self._reloader: Reloader | None = None
 
+    def hold(self) -> None:
+        """Be found, before anybody is told that the daemon is online."""
+        self._run_file.hold(self._running())
+        self._runtime.at_end(self._run_file.drop)
+
     def start(
         self, load: Callable[[], Settings], motion: Motion | None, outputs: Outputs, metrics: Metrics
     ) -> None:
@@ -65,8 +70,6 @@ class Care:
         self._reloader = Reloader(load, self._settings, motion, outputs, self._notifier, self._examiner)
         self._runtime.at_end(self._supervisor.stop)
         self._serve(metrics)
-        self._run_file.hold(self._running())
-        self._runtime.at_end(self._run_file.drop)
 
     def turn(self) -> None:
         now_s = time.monotonic()
