@@ -176,13 +176,13 @@ def test_replayed_csv_is_labelled_live_as_offline(hard: Hard, port: int, tmp_pat
     t, samples = SyntheticPhone(5, dwell_s=8.0).read(0, 3000)
     path = tmp_path / "me.csv"
     np.savetxt(path, np.column_stack([t, samples]), "%.9g", ",", header="t,ax,ay,az,gx,gy,gz", comments="")
+    offline = [json.loads(line) for line in hard.run("classify", str(path), "--json").stdout.splitlines()]
     process = run_embedded(hard, port)
     seen = subscribe(port, "hard/+/activity", "hard/status")
     wait_for(lambda: seen.last("hard/status") == b"online", what="the daemon")
     url = f"mqtt://127.0.0.1:{port}"
     done = hard.run("replay", str(path), "--as", "alice", "--speed", "20", "--broker", url)
     assert done.returncode == 0, done.stderr
-    offline = [json.loads(line) for line in hard.run("classify", str(path), "--json").stdout.splitlines()]
     wait_for(lambda: len(seen.labels("alice")) >= len(offline), what="the last label")
     live = [
         (label["window_end"]["device_s"], label["raw"], label["activity"]) for label in seen.labels("alice")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import msgspec
 
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from hard.handoff import Inbox
     from hard.runtime import Runtime
 
-ANSWER_S: Final = 2.0  # for a broker to answer a subscription
 Route: TypeAlias = tuple[str, str, CodecOptions]  # topic filter, codec, its options
 
 
@@ -89,7 +88,6 @@ class Intake:
             elif isinstance(source, Changing):
                 source.change(settings)
         self._watch()
-        self._broker.wait_subscribed(ANSWER_S)  # what is sent from now on meets the other settings
 
     def _named(self, settings: SourcesSettings) -> SourcesSettings:
         """The same, each serial port with the name that it has from the first time on."""

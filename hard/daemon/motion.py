@@ -27,6 +27,7 @@ from hard.smoothing import Smoother
 from hard.types import HardError
 
 CHANGE_S: Final = 10.0
+ANSWER_S: Final = 2.0  # for the broker to answer a subscription
 FEW: Final = 8  # windows at once that models are prepared for which may never run
 
 
@@ -39,6 +40,7 @@ class Motion:
         self._settings = settings
         self._runtime = runtime
         self._metrics = metrics
+        self._broker = broker
         self._models = Models.load(i, e)
         self._inbox = Inbox(e.inbox_messages, e.inbox_mb << 20, runtime.counters)
         self.intake = Intake(settings.sources, broker, self._inbox, runtime)
@@ -101,6 +103,7 @@ class Motion:
         self._settings = msgspec.structs.replace(settings, engine=self._settings.engine)
         self._models = models
         self.intake.change(settings.sources, codecs)
+        self._broker.wait_subscribed(ANSWER_S)  # what is sent from now on meets the other settings
 
 
 class Models(NamedTuple):
