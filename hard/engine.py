@@ -105,14 +105,17 @@ class Engine:
         Ticks are at least `tick_s` apart under load. For a fleet, sources gather messages for up to twice as
         much (`Inbox.gather_s`), where they come from and not here: what is read at once costs less to read.
         """
-        evict_s = listen_s = 0.0
+        evict_s = listen_s = next_s = 0.0
         while True:
             stopping = stop.is_set()
-            messages = self._inbox.drain(0.0 if stopping else IDLE_S)
+            if not stopping and self._inbox.wait(IDLE_S):
+                stop.wait(max(0.0, next_s - time.monotonic()))  # now: what comes paced wakes us once a tick
+            messages = self._inbox.drain()
             started_s = time.monotonic()
             while self._jobs:
                 self._jobs.popleft()()
             if messages:
+                next_s = started_s + self._tick_s
                 self.tick(messages, started_s)
             elif stopping:
                 end(self._history, self._sinks, self._counters)
@@ -126,8 +129,6 @@ class Engine:
                 self.listen(started_s)
             self.ticks += 1
             self._inbox.gather_s = self._gather_s()
-            if messages:
-                stop.wait(max(0.0, started_s + self._tick_s - time.monotonic()))
 
     def _gather_s(self) -> float:
         """How long sources are to gather messages."""

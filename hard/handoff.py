@@ -39,17 +39,24 @@ class Inbox:
                     self._bytes -= len(self._queue.popleft().payload)
                     self._counters.add(Drop.INBOX_FULL)
 
-    def drain(self, timeout_s: float) -> deque[Message]:
-        """Everything that waits; blocks until there is something, `wake` or the time-out."""
+    def wait(self, timeout_s: float) -> bool:
+        """Block until there is something, `wake` or the time-out; whether there is."""
         with self._ready:
             if not self._queue:
+                self._ready.wait(timeout_s)
+            return bool(self._queue)
+
+    def drain(self, timeout_s: float = 0.0) -> deque[Message]:
+        """Everything that waits; blocks until there is something, `wake` or the time-out."""
+        with self._ready:
+            if not self._queue and timeout_s:
                 self._ready.wait(timeout_s)
             taken, self._queue = self._queue, deque()
             self._bytes = 0
             return taken
 
     def wake(self) -> None:
-        """Let a waiting `drain` return with nothing."""
+        """Let a waiting `wait` or `drain` return with nothing."""
         with self._ready:
             self._ready.notify()
 
