@@ -41,25 +41,27 @@ class Recognizer:
         model: str | Model = "lstm-waist",
         *,
         acc_model: str | Model = "lstm-acc",
-        elsewhere_model: Model | None = None,
+        elsewhere_model: str | Model | None = None,
         limits: Limits | None = None,
         min_rate_hz: float = 19.0,
         counters: Counters | None = None,
     ) -> None:
-        """`acc_model` is for devices without a gyroscope; given by name, it is loaded when one comes.
+        """`acc_model` is for devices without a gyroscope; when one comes, it is loaded where it is given by
+        name, and one that needs a gyroscope is refused with a HardError.
 
         `elsewhere_model` is for devices that are not carried as the card of their model says; None: no other.
         One that needs a gyroscope is only for devices that have one.
         """
-        self.model = load_model(model) if isinstance(model, str) else model
+        self.model = _loaded(model)
         self.counters = counters or Counters()
         self._limits = limits or Limits()
         self._min_rate_hz = min_rate_hz
         self._acc_model = acc_model
-        if elsewhere_model is not None:
-            require_same_windows(self.model, elsewhere_model)
-        self._elsewhere = elsewhere_model
-        self._placement = _placement(self.model, elsewhere_model)
+        elsewhere = None if elsewhere_model is None else _loaded(elsewhere_model)
+        if elsewhere is not None:
+            require_same_windows(self.model, elsewhere)
+        self._elsewhere = elsewhere
+        self._placement = _placement(self.model, elsewhere)
         self._acc_placement: Placement | None = None
         self._full = Imu(self.model.card.windowing, self._limits, self.counters)
         self._acc: tuple[Imu, Model] | None = None
@@ -123,8 +125,8 @@ class Recognizer:
                 self._push([chunk])
             return
         if self._acc is None:
-            model = self._acc_model
-            model = load_model(model) if isinstance(model, str) else model
+            model = _loaded(self._acc_model)
+            require_no_need_of_gyroscope(model)
             self._acc = Imu(model.card.windowing, self._limits, self.counters), model
             self._acc_placement = _placement(model, _for_bare(self._elsewhere))
         for lane, other, part in ((self._full, self._acc[0], full), (self._acc[0], self._full, bare)):
@@ -292,6 +294,10 @@ class Recognizer:
                 )
             self._adapters[key] = Adapter(head, card.labels) if fits else None
         return self._adapters[key]
+
+
+def _loaded(model: str | Model) -> Model:
+    return load_model(model) if isinstance(model, str) else model
 
 
 def require_same_windows(model: Model, elsewhere: Model) -> None:

@@ -141,6 +141,24 @@ def test_a_device_without_a_gyroscope_is_labelled_by_its_own_model() -> None:
     assert recognizer.devices == 2
 
 
+def test_a_model_that_needs_a_gyroscope_is_refused_for_devices_without() -> None:
+    t, samples = SyntheticPhone(4).read(0, 200)
+    recognizer = hard.Recognizer("lstm-waist", acc_model="lstm-waist")
+    assert len(recognizer.push("a", t, samples)) == 2
+    with pytest.raises(HardError, match=r"acc_model: lstm-waist needs a gyroscope.*such as lstm-acc"):
+        recognizer.push("b", t, samples[:, :3])
+
+
+def test_every_model_may_be_given_by_name() -> None:
+    t, samples = SyntheticPhone(4).read(0, 400)
+    sideways = samples[:, [1, 2, 0, 4, 5, 3]]
+    by_name = hard.Recognizer("lstm-waist", elsewhere_model="lstm-pocket")
+    loaded = hard.Recognizer("lstm-waist", elsewhere_model=load_model("lstm-pocket"))
+    got = by_name.push("a", t, sideways)
+    assert {p.model for p in got} == {"lstm-pocket"}
+    assert [p.probabilities for p in got] == [p.probabilities for p in loaded.push("a", t, sideways)]
+
+
 def test_a_gyroscope_that_comes_later_moves_the_device_to_the_other_model() -> None:
     t, samples = SyntheticPhone(4, dwell_s=60.0).read(0, 1200)
     recognizer = hard.Recognizer("lstm-waist")
