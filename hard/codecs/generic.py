@@ -14,7 +14,7 @@ from hard.stats import Counters, Drop
 from hard.types import Chunk, Message, Readings, Sensor
 
 _TIME: Final = ("t", "time", "timestamp", "ts")
-_NAMES: Final = ("device", "deviceid", "id", "dev", "name")
+_NAMES: Final = dict.fromkeys(("device", "deviceid", "dev", "id", "name"))  # of devices, likeliest first
 _VECTORS: Final = {
     "acc": Sensor.ACC, "accel": Sensor.ACC, "accelerometer": Sensor.ACC, "acceleration": Sensor.ACC,
     "gyro": Sensor.GYRO, "gyr": Sensor.GYRO, "gyroscope": Sensor.GYRO, "rotation": Sensor.GYRO,
@@ -62,14 +62,17 @@ class GenericCodec:
             found = msgspec.json.decode(message.payload)
         except UNREADABLE as e:
             raise PayloadError(f"JSON: {e}") from None
-        device = message.topic.rpartition("/")[2]
-        if isinstance(found, dict):
-            device = next((str(found[k]) for k in found if k.lower() in _NAMES), device)
-            found = next((v for v in found.values() if _is_list_of_samples(v)), [found])
+        whole = found if isinstance(found, dict) else {}
+        key = _name_key(whole)
+        if whole:
+            found = next((v for v in whole.values() if _is_list_of_samples(v)), [whole])
         if not _is_list_of_samples(found):
             raise PayloadError(
                 'JSON: expected a sample such as {"t": 0, "ax": 0, ..., "gz": 0}, or a list of them'
             )
+        device = str(whole[key]) if key else message.topic.rpartition("/")[2]
+        if not key and found[0] is not whole:
+            device = _device_of_all(found) or device
         rows: dict[Sensor, list[list[float]]] = {}
         for sample in found:
             t, vectors = _sample(sample)
@@ -147,6 +150,29 @@ def _samples(held: Sequence[Readings]) -> int:
 
 def _is_list_of_samples(found: object) -> bool:
     return isinstance(found, list) and bool(found) and all(isinstance(s, dict) for s in found)
+
+
+def _name_key(fields: Json) -> str | None:
+    """Where a device's name stands, a text or a number; None where there is none."""
+    keys = {
+        plain: key
+        for key, value in fields.items()
+        if (plain := key.lower().replace("_", "")) in _NAMES and isinstance(value, str | int | float)
+    }
+    return next((keys[name] for name in _NAMES if name in keys), None) if keys else None
+
+
+def _device_of_all(samples: Sequence[Json]) -> str | None:
+    """Whose samples these are, where they say it."""
+    key = _name_key(samples[0])
+    if key is None:
+        return None
+    device = samples[0][key]
+    if all(sample.get(key) == device for sample in samples):
+        return str(device)
+    if isinstance(device, str):
+        raise PayloadError("JSON: samples of several devices in one list; send a list for each device")
+    return None  # they are numbered
 
 
 def _sample(sample: Json) -> tuple[float, dict[Sensor, list[float]]]:
