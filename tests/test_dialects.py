@@ -210,6 +210,23 @@ def test_phyphox_json_with_its_clock_map() -> None:
     assert got[Sensor.GYRO].xyz.tolist() == [[0, 0, 0], [1, 1, 1], [2, 2, 2]]
 
 
+def test_phyphox_clock_map_before_the_devices_name() -> None:
+    clock = {"now": 1.0, "events": [{"event": "START", "experimentTime": 0.0, "systemTime": 1719000000.0}]}
+    buffers = json.loads(phyphox(1.0))
+    got = readings(
+        codec("phyphox"), "phyphox/x", json.dumps({"time": clock, "dev": "carol"} | buffers).encode()
+    )
+    assert got[Sensor.ACC].device == "carol"
+    np.testing.assert_allclose(got[Sensor.ACC].t[0], 1719000001.0, rtol=0, atol=1e-6)
+
+
+def test_phyphox_times_that_are_null_are_passed_on_to_be_counted() -> None:
+    c = codec("phyphox")
+    assert np.isnan(readings(c, "phyphox/x", phyphox(0.0, accT=[None] * 3))[Sensor.ACC].t).all()
+    got = readings(c, "phyphox/x", phyphox(1.0, accT=[1.0, None, 1.04]))[Sensor.ACC]
+    np.testing.assert_array_equal(got.t, [1.0, np.nan, 1.04])
+
+
 def test_phyphox_clock_map_with_a_pause() -> None:
     events = [
         {"event": "START", "experimentTime": 0.0, "systemTime": 1000.0},

@@ -79,19 +79,22 @@ class PhyphoxCodec:
         try:
             fields: dict[str, msgspec.Raw] = msgspec.json.decode(payload, type=dict[str, msgspec.Raw])
             buffers: Buffers = {}
+            clocks = []
             single = None  # a buffer of which only the newest value is sent
             for name, raw in fields.items():
                 head = bytes(raw)[:1]
                 if head == b"[":
                     buffers[name.lower()] = _values(msgspec.json.decode(raw, type=list[float | None]))
                 elif head == b"{":
-                    self._clock(device, msgspec.json.decode(raw, type=_Clock))
+                    clocks.append(msgspec.json.decode(raw, type=_Clock))
                 elif head == b'"' and name.lower() in ("dev", "device", "uniqueid"):
                     device = safe_name(msgspec.json.decode(raw, type=str))
                 elif any(pattern.fullmatch(name.lower()) for _, pattern in _KINDS):
                     single = name
         except UNREADABLE as e:
             raise PayloadError(f"phyphox: {e}") from None
+        for clock in clocks:  # the device's name may come after it
+            self._clock(device, clock)
         if single and not _groups(buffers):
             raise PayloadError(f'phyphox: {single[:20]} is one value; send its buffer with datatype="array"')
         return device, buffers
@@ -153,13 +156,14 @@ class PhyphoxCodec:
     def _fresh(self, key: tuple[str, Sensor], t: F64) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
         """With `keep="true"` phyphox sends the whole buffer again and again: only what is newer counts."""
         newest_s = self._newest.get(key, -np.inf)
-        if len(t) and np.nanmax(t) < newest_s - NEW_EXPERIMENT_S:
+        known = t[np.isfinite(t)]
+        if len(known) and known.max() < newest_s - NEW_EXPERIMENT_S:
             newest_s = -np.inf  # the experiment was started again
-        fresh = t > newest_s
-        if fresh.any():
+        fresh = ~(t <= newest_s)  # what has no time is counted further on
+        if len(known) and fresh.any():
             if len(self._newest) >= MAX_DEVICES * len(Sensor) and key not in self._newest:
                 self._newest.pop(next(iter(self._newest)))
-            self._newest[key] = float(np.nanmax(t))
+            self._newest[key] = max(newest_s, float(known.max()))
         return np.asarray(fresh)
 
     def _utc(self, device: str, t: F64) -> F64:
