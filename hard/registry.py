@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import difflib
-import importlib
 from collections.abc import Mapping, Sequence
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from typing import Final
 
 from hard.codecs import Codec, CodecOptions
@@ -57,21 +56,30 @@ def make_codec(name: str, options: CodecOptions, counters: Counters) -> Codec:
 
 
 def resolve(kind: str, table: Mapping[str, str], name: str) -> type:
-    """The class behind a name; HardError names the nearest name, or the package that is missing."""
-    target = table.get(name)
-    if target is None:
-        outside = [e for e in entry_points(group=f"hard.{kind}") if e.name == name]
+    """The class behind a name; HardError names the nearest name, the missing package, or the fault."""
+    group, what = f"hard.{kind}", f"{kind.rstrip('s')} {name!r}"
+    if name in table:
+        target = EntryPoint(name, table[name], group)
+    else:
+        outside = [e for e in entry_points(group=group) if e.name == name]
         if not outside:
             known = names(kind, table)
             near = difflib.get_close_matches(name, known, n=1)
             hint = f"did you mean {near[0]!r}?" if near else f"there is: {', '.join(known)}"
             raise HardError(f"no {kind.rstrip('s')} named {name!r}; {hint}")
-        target = outside[0].value
-    module, _, attribute = target.partition(":")
+        target = outside[0]
     try:
-        found: type = getattr(importlib.import_module(module), attribute)
+        found: type = target.load()
     except ModuleNotFoundError as e:
+        raise HardError(f"{what} needs the package {e.name!r}: pip install {e.name}") from None
+    except (AttributeError, ImportError, SyntaxError) as e:
         raise HardError(
-            f"{kind.rstrip('s')} {name!r} needs the package {e.name!r}: pip install {e.name}"
+            f"{what}, {target.value} of {_package(target)}, does not load: {e}; mend or uninstall it"
         ) from None
+    if not callable(found):
+        raise HardError(f"{what}, {target.value} of {_package(target)}, is no class; write module:Class")
     return found
+
+
+def _package(target: EntryPoint) -> str:
+    return target.dist.name if target.dist else "hard"

@@ -137,6 +137,43 @@ def test_a_wrong_extension_name_gets_the_nearest() -> None:
         registry.resolve("codecs", registry.CODECS, "natve")
 
 
+@pytest.fixture
+def outside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A package outside the tree with codecs of all kinds."""
+    (tmp_path / "tree.py").write_text("class Outer:\n    class Codec: ...\n")
+    (tmp_path / "wrong.py").write_text("from hard.types import Nothing\n")
+    (tmp_path / "typo.py").write_text("def (\n")
+    info = tmp_path / "forest-1.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: forest\nVersion: 1\n")
+    (info / "entry_points.txt").write_text(
+        "[hard.codecs]\nnested = tree:Outer.Codec\nextra = tree:Outer [fast]\nabsent = tree:Codec\n"
+        "wrong = wrong:Codec\ntypo = typo:Codec\nmodule = tree\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+
+
+@pytest.mark.usefixtures("outside")
+@pytest.mark.parametrize("name", ["nested", "extra"])
+def test_an_entry_point_of_any_form_resolves(name: str) -> None:
+    assert isinstance(registry.resolve("codecs", registry.CODECS, name), type)
+
+
+@pytest.mark.usefixtures("outside")
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("absent", "tree:Codec of forest, does not load: module 'tree' has no attribute 'Codec'; mend"),
+        ("wrong", "wrong:Codec of forest, does not load: cannot import name 'Nothing'.*; mend or uninstall"),
+        ("typo", "typo:Codec of forest, does not load: invalid syntax.*typo.py, line 1"),
+        ("module", "tree of forest, is no class; write module:Class"),
+    ],
+)
+def test_an_extension_that_does_not_load_is_named(name: str, why: str) -> None:
+    with pytest.raises(hard.types.HardError, match=f"codec '{name}', {why}"):
+        registry.resolve("codecs", registry.CODECS, name)
+
+
 def test_files_stay_small() -> None:
     files = [*MODULES, *(ROOT / "tools").glob("*.py"), *(ROOT / "tests").glob("*.py")]
     assert {str(p): n for p in files if (n := len(p.read_text("utf-8").splitlines())) > 400} == {}
