@@ -62,8 +62,6 @@ class Imu:
     """
 
     def __init__(self, windowing: Windowing, limits: Limits, counters: Counters) -> None:
-        if windowing.window % windowing.hop:
-            raise ValueError(f"window {windowing.window} is not a multiple of hop {windowing.hop}")
         self.windowing = windowing
         self._limits = limits
         self._counters = counters

@@ -47,7 +47,8 @@ class Motion(msgspec.Struct, frozen=True):
 def measure(x: F32) -> Motion:
     """(N, window, 9) features -> their Motion."""
     windows, samples, channels = x.shape
-    halves = _mean(x.reshape(windows, 2, samples // 2, channels))[:, :, 6:9]  # (N, 2, 3)
+    half = samples // 2  # the last of an odd number is left out
+    halves = _mean(x[:, : 2 * half].reshape(windows, 2, half, channels))[:, :, 6:9]  # (N, 2, 3)
     sizes = np.linalg.norm(halves, axis=2)
     dot = (halves[:, 0] * halves[:, 1]).sum(axis=1)
     cosine = np.clip(dot / np.maximum(sizes[:, 0] * sizes[:, 1], 1e-9), -1.0, 1.0)

@@ -88,6 +88,17 @@ class Windowing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     cutoff_hz: float = 0.3  # gravity low-pass, Butterworth
     order: int = 3
 
+    def __post_init__(self) -> None:
+        if self.hop < 2 or self.window < self.hop or self.window % self.hop:
+            raise ValueError(
+                f"window {self.window} is to be a multiple of hop {self.hop}, and that 2 samples or more"
+            )
+        if not 0 < self.cutoff_hz < self.rate_hz / 2 or self.order < 1:
+            raise ValueError(
+                f"cutoff_hz {self.cutoff_hz:g} is to be above 0 and below half of rate_hz {self.rate_hz:g}, "
+                f"and order {self.order} at least 1"
+            )
+
 
 class Clip(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How a video model wants its clips; comes from the model's card."""

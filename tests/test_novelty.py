@@ -5,17 +5,19 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 import hard
+from hard.card import SensorCard, find_model, read_card
 from hard.model import Model, load_model
 from hard.settings import SmoothingSettings
 from hard.smoothing import Smoother
 from hard.synthetic import ACTIVITIES, SyntheticPhone
-from hard.types import F32, G, Prediction
+from hard.types import F32, G, Prediction, Windowing
 
 
 @pytest.fixture(scope="module")
@@ -30,6 +32,31 @@ def push(model: Model, samples: F32) -> list[Prediction]:
 def phone(seed: int) -> F32:
     """20 s of one activity."""
     return SyntheticPhone(seed, jitter_s=0.0).read(0, 1000)[1]
+
+
+class Uniform:
+    """A model of windows of any length that knows nothing."""
+
+    def __init__(self, windowing: Windowing) -> None:
+        card = read_card(find_model("lstm-waist"))
+        assert isinstance(card, SensorCard)
+        self.card = msgspec.structs.replace(card, windowing=windowing, state=0)
+
+    def predict(self, x: F32) -> F32:
+        return np.full((len(x), len(self.card.labels)), 1 / len(self.card.labels), np.float32)
+
+    def step(self, x: F32, state: F32) -> tuple[F32, F32]:
+        return self.predict(x), state
+
+    def warm_up(self, batch: int = 1) -> None:
+        pass
+
+
+@pytest.mark.parametrize(("window", "hop"), [(125, 25), (51, 17), (4, 2), (64, 64)])
+def test_windows_of_any_length_are_measured(window: int, hop: int) -> None:
+    got = push(Uniform(Windowing(window=window, hop=hop)), phone(3))
+    assert len(got) == (1000 - window) // hop + 1
+    assert {p.reason for p in got} == {None}
 
 
 @pytest.mark.parametrize("seed", range(len(ACTIVITIES)))

@@ -113,6 +113,9 @@ def test_a_damaged_model_is_refused(tmp_path: Path) -> None:
         ("- gyro_x\n", "", "does not run"),
         ("- laying\n", "", "6 outputs, but the card has 5 labels"),
         ("summary:", "summery:", "unknown field `summery`"),
+        ("hop: 64", "hop: 50", r"window 128 is to be a multiple of hop 50, .* - at `\$.windowing`"),
+        ("hop: 64", "hop: 0", "is to be a multiple of hop 0, and that 2"),
+        ("rate_hz: 50.0", "rate_hz: 0.0", "cutoff_hz 0.3 .* below half of rate_hz 0,"),
     ],
 )
 def test_a_card_that_does_not_fit_is_refused(tmp_path: Path, old: str, new: str, error: str) -> None:
