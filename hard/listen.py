@@ -145,7 +145,7 @@ def _describe(device: str, heard: _Heard, max_gap_s: float) -> Finding:
         for s, step in steps.items()
     }
     acc = _acceleration(heard)
-    norm = float(np.nanmedian(np.linalg.norm(acc, axis=1))) if acc is not None and len(acc) else None
+    norm = float(np.median(np.linalg.norm(acc, axis=1))) if acc is not None and len(acc) else None
     gravity = norm is not None and 0.5 * G < norm < 1.6 * G
     finding = Finding(
         device=device,
@@ -168,10 +168,11 @@ def _describe(device: str, heard: _Heard, max_gap_s: float) -> Finding:
 
 
 def _acceleration(heard: _Heard) -> F64 | None:
-    """Total acceleration, or what there is of it: gravity alone is as good here."""
+    """Total acceleration, or what there is of it, where it is finite: gravity alone is as good here."""
     for sensor in (Sensor.ACC, Sensor.GRAVITY, Sensor.LINEAR):
         if sensor in heard.sensors and heard.sensors[sensor].values:
-            return np.concatenate(heard.sensors[sensor].values)
+            values = np.concatenate(heard.sensors[sensor].values)
+            return values[np.isfinite(values).all(axis=1)]
     return None
 
 
@@ -194,7 +195,9 @@ def _clock_problem(heard: _Heard) -> str | None:
     first, last = (np.array([t[k] for t in parts.times]) for k in (0, -1))
     if len(first) < FEW:
         return None
-    back = int((first[1:] < last[:-1] - BACK_S).sum())
+    new = np.zeros(len(first), bool)  # not delivered once more
+    new[np.unique(first, return_index=True)[1]] = True
+    back = int((new[1:] & (first[1:] < last[:-1] - BACK_S)).sum())
     if back >= FEW:
         return f"its clock went back {back} times: give every phone a topic or name of its own"
     arrivals = np.array(parts.arrivals_s)
@@ -276,7 +279,7 @@ def _gaps(heard: _Heard, steps: dict[Sensor, F64], max_gap_s: float) -> list[str
 
 
 def _up(acc: F64) -> str:
-    mean = np.nanmean(acc, axis=0)
+    mean = np.mean(acc, axis=0)
     axis = int(np.abs(mean).argmax())
     return f"{'-' if mean[axis] < 0 else '+'}{'xyz'[axis]} ({mean[axis]:+.1f} m/s²)"
 
@@ -308,7 +311,9 @@ def _problems(f: Finding, sensors: set[Sensor], of_rate: bool) -> list[str]:
         for name, hz in f.rate_hz.items()
         if hz > MAX_RATE_HZ and of_rate
     ]
-    if f.acc_norm is None:
+    if f.acc_norm is None and sensors & {Sensor.ACC, Sensor.LINEAR, Sensor.GRAVITY}:
+        out.append("no value of the acceleration is a number: is the sensor connected?")
+    elif f.acc_norm is None:
         out.append("no acceleration: turn on the accelerometer")
     elif not f.gravity:
         out.append(_no_gravity(f, sensors))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import socket
 import threading
 from pathlib import Path
@@ -199,6 +200,18 @@ def test_two_phones_under_one_name_are_told_apart() -> None:
     (said,) = timed(both).problems
     assert "give every phone a topic or name of its own" in said
     assert timed(b).problems == []
+
+
+def test_messages_that_come_twice_are_no_second_phone() -> None:
+    recording = person()
+    long = [encode(recording.t[k : k + 100], recording.samples[k : k + 100]) for k in range(0, 600, 100)]
+    assert one("hard/me/imu", [payload for payload in long for _ in range(2)]).problems == []
+
+
+def test_a_sensor_that_says_no_number_is_told_so() -> None:
+    finding = one("hard/me/imu", native(scale=math.nan))
+    assert (finding.acc_norm, finding.up) == (None, None)
+    assert finding.problems == ["no value of the acceleration is a number: is the sensor connected?"]
 
 
 def test_an_app_is_told_in_its_own_words() -> None:
