@@ -24,7 +24,7 @@ from hard.runtime import Stop
 from hard.settings import Settings
 from hard.sources.mqtt import MqttSource
 from hard.stats import Counters
-from hard.types import Chunk, HardError, Readings
+from hard.types import F32, F64, Chunk, HardError, Readings
 
 CONNECT_S: Final = 5.0
 BACK_S: Final = 1.0  # a message may come late by this
@@ -97,11 +97,21 @@ class Capture:
             return
         steps = np.diff(t, prepend=self._chunks[-1].t[-1] if self._chunks else t[0])
         jumps = np.flatnonzero((steps < -BACK_S) | (steps > JUMP_S))
+        if len(jumps) and self._came(t, samples):
+            return  # delivered once more
         if len(jumps):
             self._chunks.clear()
             self.restarts += 1
             t, samples = t[jumps[-1] :], samples[jumps[-1] :]
         self._chunks.append(msgspec.structs.replace(chunk, t=t, samples=samples))
+
+    def _came(self, t: F64, samples: F32) -> bool:
+        """Whether all these are kept already."""
+        if not self._chunks:
+            return False
+        kept_t, kept = (np.concatenate([getattr(c, name) for c in self._chunks]) for name in ("t", "samples"))
+        _, mine, theirs = np.intersect1d(t, kept_t, return_indices=True)
+        return len(mine) == len(t) and np.array_equal(samples[mine], kept[theirs], equal_nan=True)
 
     def countdown(self, bar: Progress, stop: Stop, after_s: float, patience_s: float) -> None:
         """Wait for the first sample, then for `after_s` seconds; what came until then is forgotten."""
