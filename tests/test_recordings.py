@@ -112,12 +112,27 @@ def test_plain_csv_in_its_units(tmp_path: Path) -> None:
             "t,ax,ay,az,gx,gy,gz\n0,1,2,3,4,5,6\n1,1,2\n",
             "3 columns in line 3, expected 7; remove the line",
         ),
+        (
+            "a.csv",
+            "Subject,t,ax,ay,az\nann,0,0,0,9.8\nbob,0,0,0,9.8\n",
+            r"2 devices or people in column 'Subject' \(ann, bob\); give a file for each",
+        ),
+        (
+            "a.csv",
+            "t,ax,ay,az,device id\n0,0,0,9.8,7\n1,0,0,9.8,8\n2,0,0,9.8,9\n3,0,0,9.8,10\n",
+            r"4 devices or people in column 'device id' \(7, 8, 9, \.\.\.\); give",
+        ),
         ("acc_exp01_user01.txt", "1 2 3\n", "gyro_exp01_user01.txt: no such file"),
     ],
 )
 def test_a_bad_file_gets_its_line_and_the_fix(tmp_path: Path, name: str, text: str, error: str) -> None:
     with pytest.raises(HardError, match=re.escape(str(tmp_path)) + ".*" + error):
         read_recording(write(tmp_path / name, text))
+
+
+def test_a_column_that_says_whose_all_rows_are_is_left_out(tmp_path: Path) -> None:
+    text = "user,t,ax,ay,az\nann,0.00,0,0,9.8\nann,0.02,0,0,9.8\n,0.04,0,0,9.8\n"
+    assert len(read_recording(write(tmp_path / "a.csv", text)).t) == 3
 
 
 def test_dates_are_times(tmp_path: Path) -> None:

@@ -30,6 +30,11 @@ SENSORS: Final = {
     Sensor.GYRO: ("gyroscope", "gyro", "gyr", "rotationrate", "angularvelocity", "angvel", "omega", "w", "g"),
 }  # fmt: skip
 """Before or after an axis; of several the first: Physics Toolbox's gFx is with gravity, its ax without."""
+WHO: Final = frozenset(
+    who + of for who in ("user", "subject", "person", "participant", "volunteer", "device", "phone")
+    for of in ("", "id", "name")
+)  # fmt: skip
+"""Columns that say whose a row is."""
 CORE_MOTION: Final = "useracceleration"  # iOS calls it so, and points it and gravity the other way
 _UNITS: Final = {
     "m/s2": ("m/s2", "m/s/s", "ms-2", "m.s-2", "ms2", "mps2", "m/sec2"),
@@ -83,6 +88,7 @@ class Header(msgspec.Struct, frozen=True):
     times: list[tuple[int, str | None]]  # columns and units, the likeliest first
     sensors: dict[Sensor, Axes]
     incomplete: dict[Sensor, list[int]]  # columns of what lacks an axis
+    who: list[int]  # columns that say whose a row is
 
 
 def read_header(names: Sequence[str], file: str = "") -> Header:
@@ -119,7 +125,7 @@ def read_header(names: Sequence[str], file: str = "") -> Header:
         for i, part in enumerate(parts)
         if part.key == key
     ]
-    return Header(times, sensors, incomplete)
+    return Header(times, sensors, incomplete, [i for i, part in enumerate(parts) if part.key in WHO])
 
 
 def units_of(sensor: Sensor) -> tuple[str, ...]:

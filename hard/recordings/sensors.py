@@ -13,7 +13,7 @@ import numpy as np
 from hard.codecs import CodecOptions, units
 from hard.recordings.columns import TIME_UNITS, Header, units_of
 from hard.recordings.join import Series
-from hard.recordings.table import Table, moments, numbers, utc_s
+from hard.recordings.table import Table, different, moments, numbers, utc_s
 from hard.stats import Counters, Drop
 from hard.types import F64, G, HardError, Sensor
 
@@ -69,6 +69,14 @@ def read_sensors(table: Table, header: Header, counters: Counters) -> list[Raw]:
     if not header.sensors:
         bare = {"x", "y", "z"} <= {name.lower() for name in table.names}
         raise HardError(f"{table.where}: {_names(table)}; {WHOSE if bare else NAMES}")
+    for who in header.who:
+        several = different(table, who)
+        if len(several) > 1:
+            some = ", ".join([*(text[:20] for text in several[:3]), *(["..."] if several[3:] else [])])
+            raise HardError(
+                f"{table.where}: {len(several)} devices or people in column {table.names[who]!r} ({some}); "
+                "give a file for each"
+            )
     column, said = _time_column(table, header)
     wanted = [c for axes in header.sensors.values() for c in axes.columns]
     if said == DATES:

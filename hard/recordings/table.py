@@ -110,6 +110,12 @@ def moments(table: Table, column: int) -> F64:
     return np.array(out, np.float64)
 
 
+def different(table: Table, column: int) -> list[str]:
+    """The texts that there are in a column, blank ones left out."""
+    cells = (row[column].strip() for _, row in _rows(table, table.body) if column < len(row))
+    return [cell for cell in dict.fromkeys(cells) if cell]
+
+
 def utc_s(text: str) -> float:
     """Of a date with a time; raises ValueError."""
     moment = datetime.fromisoformat(text.strip())
