@@ -92,6 +92,7 @@ def test_plain_csv_in_its_units(tmp_path: Path) -> None:
         ("a.csv", "t,ax,ay,az\n0,0,0,9.8\n9e11,0,0,9.8\n", r"9e\+11 apart.*say the unit in the header"),
         ("a.csv", "t,ax,ay,az\n" + "5,0,0,9.8\n" * 9 + "6,0,0,9.8\n", "2 different times in 10 rows"),
         ("a.csv", "t,ax,ay,az\n0,00,0,0,9,8\n", "6 values in line 2 for 4 columns; with decimal commas"),
+        ("a.csv", 't,ax,ay,az\n"0,02","0,0","0,0","9,8"\n', "'0,02' in line 2: with decimal commas, columns"),
         ("a.csv", "t,ax (mg),ay (mg),az (mg)\n0,0,0,981\n", "in 'mg'; expected m/s2 or g: .*--acc-unit"),
         ("a.csv", "t,ax,ay,az\n0,0,0,981\n", "median size of 981, which is 1 g in no unit: .*--acc-unit"),
         ("a.csv", "t,ax,ay,az,gx,gy,gz\n0,0,0,1,2,0,0\n", "up to 2 beside .* in g may be .* --gyro-unit"),

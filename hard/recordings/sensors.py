@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
@@ -21,6 +22,7 @@ COUNTS: Final = CodecOptions()  # of one g, and of one deg/s, where a file holds
 DATES: Final = "dates"  # instead of a unit
 PER_S: Final = {**units.UNITS_PER_S, "min": 1 / 60, "h": 1 / 3600}
 MOST_ALIKE: Final = 4  # rows of the same time: sensors that take turns, or a clock that is too coarse
+DECIMAL_COMMA: Final = re.compile(r"[+-]?\d+,\d+")
 LEAST_G: Final = 0.5  # less than this, over a second, is an acceleration without gravity
 WITH_GRAVITY: Final = (
     'export it with gravity: "Acceleration with g" in phyphox, Gravity or Total Acceleration as well in '
@@ -184,6 +186,11 @@ def _time_column(table: Table, header: Header) -> tuple[int, str | None]:
             return column, DATES
     if first and header.times:
         column = header.times[0][0]
+        if column < len(first) and DECIMAL_COMMA.fullmatch(first[column].strip()):
+            raise HardError(
+                f"{table.where}: {first[column].strip()!r} in line {line}: with decimal commas, columns are "
+                "separated by ; or tabs"
+            )
         raise HardError(
             f"{table.where}: the times in column {table.names[column]!r} are no numbers (line {line}); "
             "export seconds, milliseconds, nanoseconds or ISO 8601, without a line of units"
