@@ -22,6 +22,7 @@ EXPECTED: Final = {
     Sensor.LINEAR: (Sensor.GYRO, Sensor.GRAVITY),
 }
 """Acceleration gives the times; these are interpolated at them."""
+PARTS: Final = (Sensor.LINEAR, Sensor.GRAVITY)  # of the acceleration: of no use where the whole comes
 
 
 class Joint:
@@ -42,11 +43,16 @@ class Joint:
     def push_together(self, readings: Sequence[Readings]) -> list[Chunk]:
         """`push` of all that a message brought; in a quarter of the time where sensors share their times."""
         by = {r.sensor: r for r in readings}
-        even = self._join_even(by) if len(by) == len(readings) > 1 else None
+        simple = len(by) == len(readings) > 1
+        if len(by) > 2 and Sensor.ACC in by and self._whole():
+            by = {sensor: r for sensor, r in by.items() if sensor not in PARTS}
+        even = self._join_even(by) if simple else None
         return [even] if even else [chunk for r in readings for chunk in self.push(r)]
 
     def push(self, r: Readings) -> list[Chunk]:
         self.seen_s = r.arrival_s
+        if r.sensor in PARTS and self._whole():
+            return []
         if self._even:
             self._settle()
         t, xyz = self._sane(r)
@@ -62,6 +68,9 @@ class Joint:
             track = None
         if track is None:
             track = self._tracks[r.sensor] = Track()
+            if r.sensor is Sensor.ACC:
+                for part in PARTS:
+                    self._tracks.pop(part, None)
         if r.sensor in EXPECTED:
             self._waiting_s = track.newest_s
         if t[0] > track.newest_s and (t[1:] > t[:-1]).all():
@@ -73,6 +82,10 @@ class Joint:
                 self._counters.add(Drop.UNPAIRED, track.add(t[new], xyz[new]))
         self._absent.discard(r.sensor)
         return self._emit(r.arrival_s)
+
+    def _whole(self) -> bool:
+        """Whether acceleration with gravity comes."""
+        return Sensor.ACC in self._tracks or (bool(self._even) and Sensor.ACC in self._even[0])
 
     def _join_even(self, by: dict[Sensor, Readings]) -> Chunk | None:
         """A chunk of readings with the same times, while no others wait; None where it is not so simple."""

@@ -66,14 +66,21 @@ def test_the_joint_does_not_depend_on_how_streams_are_split(
 @settings(max_examples=150)
 @given(
     seed=st.integers(0, 2**32 - 1),
-    linear=st.booleans(),
+    sensors=st.sampled_from(
+        [
+            [Sensor.ACC, Sensor.GYRO],
+            [Sensor.LINEAR, Sensor.GRAVITY, Sensor.GYRO],
+            [Sensor.ACC, Sensor.GYRO, Sensor.GRAVITY],
+            [Sensor.GRAVITY, Sensor.ACC, Sensor.LINEAR],
+        ]
+    ),
     oddities=st.lists(st.sampled_from(ODDITIES), max_size=4),
 )
 def test_a_message_of_several_sensors_is_what_they_are_one_by_one(
-    seed: int, linear: bool, oddities: list[str]
+    seed: int, sensors: list[Sensor], oddities: list[str]
 ) -> None:
     rng = np.random.default_rng(seed)
-    sensors = [Sensor.LINEAR, Sensor.GRAVITY, Sensor.GYRO] if linear else [Sensor.ACC, Sensor.GYRO]
+    linear = Sensor.ACC not in sensors
     rate_hz, start_s = rng.uniform(20, 120), 0.0
     odd = dict(zip(rng.choice(30, len(oddities), replace=False).tolist(), oddities, strict=True))
     (together, counted), (alone, expected_count) = [
@@ -152,6 +159,24 @@ def test_acceleration_without_gravity_gets_it_from_the_gravity_stream() -> None:
     ]
     _, samples = joined(push_all(Aligner(Counters()), messages))
     np.testing.assert_allclose(samples[:, :3], tone(t) + gravity, atol=1e-5)
+
+
+@pytest.mark.parametrize("together", [True, False])
+def test_parts_of_the_acceleration_beside_it_are_neither_kept_nor_counted(together: bool) -> None:
+    """An Android that sends every sensor that it has, for longer than readings wait."""
+    counters = Counters()
+    aligner, plain = Aligner(counters), Aligner(Counters())
+    sensors = [Sensor.GRAVITY, Sensor.ACC, Sensor.LINEAR, Sensor.GYRO]
+    got, expected = [], []
+    for first in range(0, 6000, 25):
+        t = np.arange(first, first + 25) / 50
+        message = [Readings("a", sensor, t, tone(t), 0.0) for sensor in sensors]
+        parts = [message] if together else [[r] for r in message]
+        got += [chunk for part in parts for chunk in aligner.push_together(part)]
+        expected += [chunk for r in (message[1], message[3]) for chunk in plain.push(r)]
+    assert counters.drops() == {}
+    for mine, theirs in zip(joined(got), joined(expected), strict=True):
+        np.testing.assert_array_equal(mine, theirs)
 
 
 def test_a_phone_without_a_gyroscope_is_waited_for_once() -> None:
