@@ -14,6 +14,7 @@ from hard.stats import Counters, Drop
 from hard.types import Chunk, Message, Readings, Sensor
 
 _TIME: Final = ("t", "time", "timestamp", "ts")
+_NAME_TYPES: Final = (str, int, float)
 _NAMES: Final = dict.fromkeys(("device", "deviceid", "dev", "id", "name"))  # of devices, likeliest first
 _VECTORS: Final = {
     "acc": Sensor.ACC, "accel": Sensor.ACC, "accelerometer": Sensor.ACC, "acceleration": Sensor.ACC,
@@ -41,6 +42,8 @@ class _Learned(msgspec.Struct):
 
     per_s: float | None = None  # time units
     scale: dict[Sensor, float] = {}  # SI of one unit
+    guessed: bool = False  # that angular velocity is in rad/s
+    fast: int = 0  # samples too fast for that
     held: list[Readings] = []
     heard_s: float = 0.0  # monotonic arrival of the newest
 
@@ -109,9 +112,22 @@ class GenericCodec:
                 return ()
             fresh, known.held = known.held, []
         per_s, scale = known.per_s, known.scale
-        return [
-            Readings(r.device, r.sensor, r.t / per_s, r.xyz * scale[r.sensor], r.arrival_s) for r in fresh
-        ]
+        out = [Readings(r.device, r.sensor, r.t / per_s, r.xyz * scale[r.sensor], r.arrival_s) for r in fresh]
+        if known.guessed and _any_fast(rows.get(Sensor.GYRO, ())):
+            return [self._corrected(known, raw, r) if r.sensor is Sensor.GYRO else r
+                    for raw, r in zip(fresh, out, strict=True)]  # fmt: skip
+        return out
+
+    def _corrected(self, known: _Learned, raw: Readings, r: Readings) -> Readings:
+        """Angular velocity, which is in deg/s after all where it is too fast for rad/s time after time."""
+        known.fast, since = units.too_fast(raw.xyz, known.fast)
+        if since == len(raw.t):
+            return r
+        known.guessed = False
+        known.scale = known.scale | {Sensor.GYRO: units.gyro_scale("deg/s", 1.0)}
+        log.warning("%s: too fast for rad/s, taken as deg/s from now on; set gyro_unit", r.device)
+        late = raw.xyz[since:] * known.scale[Sensor.GYRO]
+        return msgspec.structs.replace(r, xyz=np.concatenate([r.xyz[:since], late]))
 
     def _lose(self, known: _Learned) -> None:
         self._counters.add(Drop.NOT_LEARNED, _samples(known.held))
@@ -128,6 +144,8 @@ class GenericCodec:
         if len(times) < 2 or (o.acc_unit == "auto" and max(len(acc), len(gyro)) < STUDIED):
             return
         unit = units.acc_unit(acc, o.acc_scale) if o.acc_unit == "auto" else o.acc_unit
+        if unit is None and not len(acc):
+            raise PayloadError("JSON: angular velocity without acceleration: send both")
         if unit is None:
             norm = units.median_norm(acc)
             raise PayloadError(
@@ -135,12 +153,22 @@ class GenericCodec:
             )
         turning = units.gyro_unit(gyro, unit) if o.gyro_unit == "auto" else o.gyro_unit
         known.per_s = _per_s(float(np.median(np.diff(times))))
+        known.guessed = o.gyro_unit == "auto" and turning == "rad/s"
         known.scale = {
             Sensor.ACC: units.acc_scale(unit, o.acc_scale),
             Sensor.GYRO: units.gyro_scale(turning, o.gyro_scale),
         }
         device = known.held[0].device
         log.info("%s: acceleration in %s, angular velocity in %s", device, unit, turning)
+
+
+def _any_fast(gyro: Sequence[Sequence[float]]) -> bool:
+    """Whether any of these, each t, x, y, z, is too fast for rad/s."""
+    most = units.MAX_RAD_S
+    for _, x, y, z in gyro:  # noqa: SIM110  # a third of what `any` takes
+        if not (-most <= x <= most and -most <= y <= most and -most <= z <= most):
+            return True
+    return False
 
 
 def _samples(held: Sequence[Readings]) -> int:
@@ -157,7 +185,7 @@ def _name_key(fields: Json) -> str | None:
     keys = {
         plain: key
         for key, value in fields.items()
-        if (plain := key.lower().replace("_", "")) in _NAMES and isinstance(value, str | int | float)
+        if (plain := key.lower().replace("_", "")) in _NAMES and isinstance(value, _NAME_TYPES)
     }
     return next((keys[name] for name in _NAMES if name in keys), None) if keys else None
 
@@ -186,9 +214,9 @@ def _sample(sample: Json) -> tuple[float, dict[Sensor, list[float]]]:
             value = fields[key]
             axes = [value.get(a) for a in "xyz"] if isinstance(value, dict) else value
             vectors[sensor] = _numbers(axes, key)
-    for sensor, names in _SCALARS:
-        if all(name in fields for name in names):
-            vectors[sensor] = _numbers([fields[name] for name in names], names[0])
+    for sensor, (x, y, z) in _SCALARS:
+        if x in fields and y in fields and z in fields:
+            vectors[sensor] = _numbers([fields[x], fields[y], fields[z]], x)
     if not vectors:
         raise PayloadError(f"JSON: no acceleration or angular velocity among {', '.join(sample)}")
     return _numbers([t], "time")[0], vectors

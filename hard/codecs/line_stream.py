@@ -167,10 +167,8 @@ class LineStream:
 
     def _correct(self, samples: F64, gyro: F64) -> None:
         """From the fifth sample on that no gyroscope can measure in rad/s, it is deg/s."""
-        fast = self._fast + np.cumsum((np.abs(gyro) > units.MAX_RAD_S).any(axis=1))
-        self._fast = int(fast[-1])
-        if self._fast >= 5:
-            since = int((fast >= 5).argmax())
+        self._fast, since = units.too_fast(gyro, self._fast)
+        if since < len(gyro):
             samples[since:, 3:] = gyro[since:] * units.gyro_scale("deg/s", 1.0)
             assert self._units is not None
             self._units = (*self._units[:2], "deg/s")

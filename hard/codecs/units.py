@@ -17,6 +17,7 @@ MIN_HZ: Final = 20.0
 MAX_HZ: Final = 400.0
 NEAR: Final = 1.4  # factor around 1 g; a walk's median norm stays within 1.1
 MAX_RAD_S: Final = 35.0  # 2,000 deg/s, the full scale of common gyroscopes: more than this is not rad/s
+FAST: Final = 5  # samples beyond it, from the last of which on a guess is corrected
 
 
 def time_unit(t: F64) -> str | None:
@@ -58,6 +59,15 @@ def gyro_unit(gyro: F64, acc_unit: str) -> str:
     if acc_unit == "g" or (np.abs(gyro) > MAX_RAD_S).any():
         return "deg/s"
     return "rad/s"
+
+
+def too_fast(gyro: F64, before: int) -> tuple[int, int]:
+    """How many samples have been too fast for rad/s with these (n, 3), and from which of them on it is deg/s.
+
+    n where it is not; `before`: how many had been.
+    """
+    fast = before + np.cumsum((np.abs(gyro) > MAX_RAD_S).any(axis=1))
+    return int(fast[-1]), int(np.searchsorted(fast, FAST))
 
 
 def median_norm(acc: F64) -> float:
