@@ -75,7 +75,7 @@ def write(
         for name, text in texts.items():
             entry = zipfile.ZipInfo(name, now)
             entry.compress_type, entry.external_attr = zipfile.ZIP_DEFLATED, 0o600 << 16
-            bundle.writestr(entry, scrub(text, known))
+            bundle.writestr(entry, (scrub_json if name.endswith(".json") else scrub)(text, known))
 
 
 def scrub(text: str, secrets: Iterable[str]) -> str:
@@ -84,6 +84,26 @@ def scrub(text: str, secrets: Iterable[str]) -> str:
     text = PASSWORD_LINE.sub(lambda m: m[1] + BLOT, text)
     text = QUERY.sub(lambda m: m[1] + BLOT, text)
     return USER_INFO.sub(lambda m: f"{m[1]}{BLOT}@", text)
+
+
+def scrub_json(text: str, secrets: Iterable[str]) -> str:
+    """The same of each string of a JSON document, so that it stays one; of any other text as a whole."""
+    try:
+        document = json.loads(text)
+    except ValueError:
+        return scrub(text, secrets)
+    return json.dumps(_scrubbed(document, list(secrets)), indent=2)
+
+
+def _scrubbed(value: object, secrets: Sequence[str], name: str = "") -> object:
+    """`name`: of the key that it is the value of."""
+    if isinstance(value, str):
+        return BLOT if _is_secret(name) else scrub(value, secrets)
+    if isinstance(value, dict):
+        return {scrub(key, secrets): _scrubbed(inner, secrets, key) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_scrubbed(inner, secrets, name) for inner in value]
+    return value
 
 
 def without_secrets(text: str, name: str = "") -> tuple[str, list[str]]:

@@ -259,3 +259,20 @@ def test_a_bundle_holds_what_a_helper_needs(hard: Hard, port: int, tmp_path: Pat
     assert json.loads(texts["settings.json"])["log_level"] == "debug"
     assert {line["name"] for line in json.loads(texts["check.json"])} >= {"config", "model", "disk"}
     assert {"health.json", "journal.txt", "broker.log", "environment.txt"} <= set(texts)
+
+
+def test_a_bundle_s_json_is_json_also_where_it_speaks_of_passwords(hard: Hard, tmp_path: Path) -> None:
+    config, bundle = tmp_path / "hard.yaml", tmp_path / "out.zip"
+    config.write_text("embedded: {password: c4nary-77}\nbroker: {password: short}\nhealth: {port: null}\n")
+    hard.run("check", "--config", str(config), "--bundle", str(bundle))
+    with zipfile.ZipFile(bundle) as z:
+        settings = json.loads(z.read("settings.json"))
+    assert settings["embedded"]["password"] == settings["broker"]["password"] == "********"
+    assert settings["totals"]["keep_days"] == 400
+
+    config.write_text("embedded: {password: short}\n")
+    hard.run("check", "--config", str(config), "--bundle", str(bundle))
+    with zipfile.ZipFile(bundle) as z:
+        (line, *_) = json.loads(z.read("check.json"))
+    assert line["name"] == "config"
+    assert "embedded.password" in line["what"]
