@@ -106,9 +106,14 @@ def install(unit: Unit, *, user: bool, root: Path = Path("/")) -> list[str]:
             done.append(f"wrote {path}")
         config = unit.config if user else root / unit.config.relative_to("/")
         if not config.exists():
+            new = not config.parent.exists()
             config.parent.mkdir(parents=True, exist_ok=True)
             stated = f"state_dir: {json.dumps(unit.state, ensure_ascii=False)}"
             config.write_text(default_config().replace("state_dir: null", stated), "utf-8")
+            if not user:  # whatever root's umask is: the service runs as another user
+                config.chmod(0o644)
+                if new:
+                    config.parent.chmod(0o755)
             done.append(f"wrote {config}: every setting with its default, and the state folder")
         elif not unit.stated:
             done.append(f"add to {config}, so that commands find it:  state_dir: {unit.state}")

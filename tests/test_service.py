@@ -116,6 +116,16 @@ def test_install_and_uninstall_leave_nothing_but_settings(hard: Hard, tmp_path: 
     assert hard.run("service", "uninstall", "--root", str(root)).returncode == 1
 
 
+def test_the_service_can_read_its_settings_whatever_root_s_umask_is(tmp_path: Path) -> None:
+    before = os.umask(0o077)
+    try:
+        install(plan(load_settings(), root=tmp_path), user=False, root=tmp_path)
+    finally:
+        os.umask(before)
+    assert (tmp_path / "etc/hard/hard.yaml").stat().st_mode & 0o777 == 0o644
+    assert (tmp_path / "etc/hard").stat().st_mode & 0o777 == 0o755
+
+
 def test_settings_that_are_refused_do_not_keep_a_service(hard: Hard, tmp_path: Path) -> None:
     root = tmp_path / "root"
     for name in ("hard", "kitchen"):
