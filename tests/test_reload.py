@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import signal
 import subprocess
@@ -152,6 +153,27 @@ def test_an_invalid_configuration_is_refused_and_the_old_one_stays(daemon: Daemo
     assert daemon.reload("").returncode == 0
     wait_for(lambda: daemon.health()["state"] == "ok", what="state ok")
     assert "configuration refused, the old one stays: " in daemon.log()
+
+
+def test_settings_in_a_folder_whose_name_is_no_utf_8_are_refused_likewise(
+    hard: Hard, port: int, tmp_path: Path
+) -> None:
+    folder = tmp_path / os.fsdecode(b"caf\xe9")
+    folder.mkdir()
+    config = folder / "hard.yaml"
+    config.write_text("")
+    daemon = Daemon(hard, port, config)
+    try:
+        done = daemon.reload("bad: 1\n")
+        assert "refused, the old settings stay:" in done.stderr
+        wait_for(
+            lambda: "caf?/hard.yaml:1: bad" in str(daemon.health().get("config_refused")), what="the reason"
+        )
+        assert "configuration refused, the old one stays: " in daemon.log()
+        assert "caf?/hard.yaml:1: bad" in (tmp_path / "state" / "last.log").read_text()
+    finally:
+        daemon.phone.broker.stop()
+        daemon.seen.broker.stop()
 
 
 def test_what_needs_a_restart_is_named(daemon: Daemon) -> None:

@@ -53,7 +53,7 @@ class Reloader:
         try:
             self._follow(self._load())
         except HardError as e:
-            self._examiner.refused = str(e)
+            self._examiner.refused = str(e).encode("utf-8", "replace").decode()  # paths may be any bytes
             log.error("configuration refused, the old one stays: %s", e, extra={"kind": "refused"})
         except Exception as e:  # whatever it is, the settings that run are good
             self._examiner.refused = f"{type(e).__name__}: {e}"

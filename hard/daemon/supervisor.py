@@ -114,6 +114,7 @@ class Supervisor:
         try:
             self._log_file.parent.mkdir(parents=True, exist_ok=True)
             self._log_file.touch(mode=0o600)
-            self._log_file.write_text("\n".join(self._spread.lines()) + "\n", "utf-8")
+            text = "\n".join(self._spread.lines()) + "\n"
+            self._log_file.write_text(text, "utf-8", "replace")  # paths may be any bytes
         except OSError as e:
             log.debug("%s: %s", self._log_file, e.strerror)
