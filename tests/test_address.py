@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -83,6 +84,18 @@ def test_files_that_are_of_no_use_are_named(tmp_path: Path, secret: str) -> None
         HardError, match=r"broker\.tls\.ca: the broker URL is without TLS; write mqtts://h:8883"
     ):
         address("mqtt://h", BrokerSettings(tls=TlsSettings(ca=str(cert))), {})
+
+
+def test_a_password_file_that_only_root_reads_comes_with_the_way_out(secret: str) -> None:
+    Path(secret).chmod(0)
+    before = os.geteuid()
+    if before == 0:
+        os.seteuid(65_534)  # root reads everything
+    try:
+        with pytest.raises(HardError, match=r"Permission denied; .*leave broker\.password_file out"):
+            address("mqtt://h", BrokerSettings(username="x", password_file=secret), {})
+    finally:
+        os.seteuid(before)
 
 
 @pytest.mark.parametrize(

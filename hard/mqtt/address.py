@@ -148,6 +148,11 @@ def _secret(path: Path, name: str) -> str:
     """A file's text without its line end."""
     try:
         text = path.read_text("utf-8").rstrip("\r\n")
+    except PermissionError as e:
+        raise HardError(
+            f"{name}: {path}: {e.strerror}; let this user read it, or, for a service, put the password into "
+            "/etc/hard/mqtt-password and leave broker.password_file out: systemd hands it over"
+        ) from None
     except OSError as e:
         raise HardError(f"{name}: {path}: {e.strerror}") from None
     except UnicodeDecodeError:
