@@ -267,6 +267,18 @@ def hold(folder: Path, port: int) -> int:
     return fd
 
 
+def runs(state_dir: Path) -> bool:
+    """Whether a daemon has its embedded broker in this state folder; also where that cannot be told."""
+    try:
+        with (state_dir / "broker" / LOCK).open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except OSError:  # locked, in particular
+        return True
+    return False
+
+
 def _lock(fd: int) -> bool:
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)

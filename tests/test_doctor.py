@@ -173,6 +173,16 @@ def test_a_running_daemon_and_its_broker_are_found(hard: Hard, port: int) -> Non
     assert f"process {process.pid}" in found["daemon"]["what"]
 
 
+def test_the_broker_of_a_running_daemon_is_not_guessed(hard: Hard, server: Mosquitto) -> None:
+    process = hard.start("run", "--broker", f"mqtt://127.0.0.1:{server.port}")
+    assert process.stderr
+    assert any("ready in" in line for line in iter(process.stderr.readline, ""))
+    found = lines(hard.run("check", "--json"))
+    assert found["broker"]["status"] == "fail"
+    assert "--broker URL" in str(found["broker"]["remedy"])
+    assert "broker TCP" not in found
+
+
 def test_serial_ports_are_opened(hard: Hard, tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as board:
         url = f"socket://127.0.0.1:{board.getsockname()[1]}"

@@ -16,7 +16,7 @@ from hard.doctor.broker import broker_lines
 from hard.doctor.line import Line, Status, fail, mended, ok
 from hard.doctor.machine import clock_line, disk_line, memory_line, systemd_lines
 from hard.doctor.parts import camera_lines, model_lines, serial_lines
-from hard.embedded import binary, embedded_address, require_free_port
+from hard.embedded import binary, embedded_address, require_free_port, runs
 from hard.mqtt.address import BrokerUrl, address
 from hard.settings import Settings
 from hard.types import HardError
@@ -62,6 +62,12 @@ def _address(settings: Settings, state: Path, running: bool) -> Iterator[Line | 
     try:
         if settings.broker.url is not None:
             yield address(settings.broker.url, settings.broker, os.environ)
+        elif running and not runs(state):
+            yield fail(
+                "broker",
+                "these settings name none, and the running daemon has not started the embedded one",
+                "name the daemon's: --broker URL, or its settings: --config FILE",
+            )
         elif running:
             yield ok("broker", "embedded, run by the daemon")
             yield embedded_address(settings.embedded, state)
