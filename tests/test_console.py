@@ -181,9 +181,23 @@ def test_watching_a_broker_that_never_answers_is_an_error(hard: Hard, port: int)
     assert (
         done.stderr.splitlines()[-1] == f"hard: mqtt://127.0.0.1:{port}: cannot connect: Connection refused"
     )
-    done = hard.run("watch", "--for", "nan")
+
+
+@pytest.mark.parametrize("number", ["nan", "inf", "1e300"])
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["watch", "--for"],
+        ["check", "--listen", "--seconds"],
+        ["record", "--device", "x", "--label", "walking", "--seconds"],
+        ["calibrate", "x", "--after"],
+        ["replay", "x.csv", "--speed"],
+    ],
+)
+def test_a_number_for_which_nobody_can_wait_is_refused(hard: Hard, command: list[str], number: str) -> None:
+    done = hard.run(*command, number)
     assert done.returncode == 2
-    assert "expected a number of seconds, got nan" in done.stderr
+    assert f"expected a number up to 1e+09, got {float(number):g}" in done.stderr
 
 
 @pytest.mark.parametrize("url", ["mqtt://127.0.0.1:0", "mqtt://", ""])

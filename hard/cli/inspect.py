@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 import msgspec
 
-from hard.cli.options import broker_option, broker_url, daemon_option, for_option, load
+from hard.cli.options import Finite, broker_option, broker_url, daemon_option, for_option, load
 from hard.config import Key, Tree, salvage
 from hard.types import HardError
 
@@ -34,9 +34,7 @@ def watch(broker: str | None, config: Path | None, for_s: float | None) -> int:
 @click.option(
     "--listen", "listening", is_flag=True, help="Describe the streams on a broker or a port instead."
 )
-@click.option(
-    "--seconds", type=click.FloatRange(min=1), default=10.0, show_default=True, help="How long to listen."
-)
+@click.option("--seconds", type=Finite(min=1), default=10.0, show_default=True, help="How long to listen.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
 @click.option("--bundle", type=click.Path(path_type=Path), metavar="ZIP", help="Write a support bundle too.")
 @click.option("--port", metavar="PATH", help="Listen to this serial port instead of a broker.")

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import math
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 import msgspec
@@ -20,14 +19,17 @@ if TYPE_CHECKING:
     from hard.types import Label
 
 
-class Seconds(click.FloatRange):
-    """FloatRange lets nan pass."""
+MOST: Final = 1e9  # seconds are 31 years then
+
+
+class Finite(click.FloatRange):
+    """FloatRange lets nan pass, and infinity, for which no thread can wait."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        seconds = float(super().convert(value, param, ctx))
-        if math.isnan(seconds):
-            self.fail("expected a number of seconds, got nan", param, ctx)
-        return seconds
+        number = float(super().convert(value, param, ctx))
+        if not number <= MOST:
+            self.fail(f"expected a number up to {MOST:g}, got {number:g}", param, ctx)
+        return number
 
 
 config_option = click.option(
@@ -66,7 +68,7 @@ gyro_unit_option = click.option(
 for_option = click.option(
     "--for",
     "for_s",
-    type=Seconds(min=0, min_open=True),
+    type=Finite(min=0, min_open=True),
     metavar="SECONDS",
     help="Stop after this time.",
 )

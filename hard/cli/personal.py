@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from hard.cli.options import (
+    Finite,
     acc_unit_option,
     broker_option,
     broker_url,
@@ -20,7 +21,7 @@ from hard.config import reach, state_dir
 from hard.types import HardError
 
 after_option = click.option(
-    "--after", "after_s", type=click.FloatRange(min=0), default=5.0, show_default=True, metavar="SECONDS",
+    "--after", "after_s", type=Finite(min=0), default=5.0, show_default=True, metavar="SECONDS",
     help="Time to get ready, from the first sample on.",
 )  # fmt: skip
 
@@ -79,9 +80,7 @@ def calibrate(
 @click.command()
 @click.option("--device", required=True, metavar="DEVICE", help="Its name in `hard watch`.")
 @click.option("--label", required=True, metavar="LABEL", help="What its person does: sitting, walking, ...")
-@click.option(
-    "--seconds", type=click.FloatRange(min=1), default=60.0, show_default=True, help="By the device's clock."
-)
+@click.option("--seconds", type=Finite(min=1), default=60.0, show_default=True, help="By the device's clock.")
 @after_option
 @broker_option
 @daemon_option

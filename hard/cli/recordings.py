@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from hard.cli.options import (
+    Finite,
     acc_unit_option,
     broker_option,
     broker_url,
@@ -38,7 +39,7 @@ UNIX_S: Final = (1e9, 4e9)  # of the years 2001 to 2096; a phone that counts fro
 @click.option("--as", "device", metavar="DEVICE", help="Device name; default: the recording's.")
 @click.option(
     "--speed",
-    type=click.FloatRange(min=0, min_open=True),
+    type=Finite(min=0, min_open=True),
     default=1.0,
     show_default=True,
     help="Times real time.",
