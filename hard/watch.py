@@ -34,6 +34,7 @@ class Watcher:
         self._say = say
         self._changes = Changes()
         self._counters = counters
+        self._prefix = f"{prefix}/"
         self._status_topic = f"{prefix}/status"
         self.status = "unknown"
 
@@ -41,7 +42,7 @@ class Watcher:
         if topic == self._status_topic:
             self.status = payload.decode("utf-8", "replace")[:20]
             log.info("hard is %s", self.status)
-        elif payload:  # an empty one clears a retained label
+        elif payload:
             try:
                 if topic.endswith("/totals"):
                     self._board.put_totals(decode_totals(payload))
@@ -50,6 +51,10 @@ class Watcher:
             except ValueError as e:
                 self._counters.add(Drop.BAD_PAYLOAD)
                 log.debug("%s: %s", topic, e)
+        elif topic.endswith("/activity"):  # a retained label is taken back: that device is no more
+            device = topic.removeprefix(self._prefix).removesuffix("/activity")
+            self._board.forget([device])
+            self._changes.forget(device)
 
     def _take(self, label: Label) -> None:
         self._board.put([label])

@@ -99,6 +99,16 @@ def test_a_foreign_message_is_refused_or_shown(said: dict[str, object]) -> None:
     assert all(0 <= m.confidence <= 1 for m in made)
 
 
+def test_a_device_whose_label_is_taken_back_leaves_the_table() -> None:
+    board = Board()
+    watcher = Watcher(board, Counters(), "home/hard")
+    for device in ("alice", "synthetic-1"):
+        watcher.take(f"home/hard/{device}/activity", encode(label(device, "walking")))
+    watcher.take("home/hard/synthetic-1/activity", b"")
+    watcher.take("home/hard/synthetic-1/totals", b"")
+    assert [m.prediction.device for m in board.labels()] == ["alice"]
+
+
 def test_a_wide_terminal_shows_everything() -> None:
     text = "\n".join(drawn([label("alice", "walking_downstairs")], {}, 120, 30))
     for part in ("alice", "walking downstairs", "93%", "1 min 10 s", "50.0 Hz", "8 ms", "walking 1m"):
