@@ -6,13 +6,14 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from conftest import Hard, wait_for
+from conftest import Hard, Mosquitto, wait_for
 from hard.broker import Broker, BrokerUrl
 from hard.codecs.native import encode
 from hard.stats import Counters
@@ -201,6 +202,35 @@ def test_phones_that_are_no_longer_listened_to_come_back_by_another_topic(daemon
     assert taken
     assert int(taken[1]) <= 16  # of 32: before, and by the other topic
     assert "bad_device" not in log
+
+
+def test_reload_does_not_take_the_answer_to_an_earlier_one(
+    hard: Hard, server: Mosquitto, tmp_path: Path
+) -> None:
+    server.start()
+    config = tmp_path / "hard.yaml"
+    config.write_text("")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
+        systemd.bind(f"\0hard-reload-{os.getpid()}")
+        systemd.settimeout(30)
+
+        def told(what: bytes) -> None:
+            while not systemd.recv(4096).startswith(what):
+                pass
+
+        process = hard.start(
+            "run", "--config", str(config), "--broker", f"mqtt://127.0.0.1:{server.port}",
+            NOTIFY_SOCKET=f"@hard-reload-{os.getpid()}",
+        )  # fmt: skip
+        told(b"READY=1")
+        server.signal(signal.SIGSTOP)  # it does not answer the subscription, for which a reload waits
+        config.write_text("sources: {mqtt: {topics: [{filter: other/+/imu, codec: native}]}}\n")
+        process.send_signal(signal.SIGHUP)
+        told(b"RELOADING=1")
+        config.write_text("bad: 1\n")
+        done = hard.run("reload", "--config", str(config))
+    server.signal(signal.SIGCONT)
+    assert "refused, the old settings stay:" in done.stderr
 
 
 def test_reload_without_a_daemon_says_so(hard: Hard, tmp_path: Path) -> None:

@@ -93,11 +93,11 @@ def reload(config: Path | None) -> int:
     before = find(state)
     if before is None:
         raise wrong or HardError(f"no daemon has the state folder {state}; name its settings: --config FILE")
-    os.kill(before.pid, signal.SIGHUP)
+    os.kill(before.pid, signal.SIGHUP)  # one that is under way may have read the settings of before
     deadline_s = time.monotonic() + RELOAD_S
     while time.monotonic() < deadline_s:
         now = find(state)
-        if now is not None and now.reloads > before.reloads:
+        if now is not None and now.reloads > max(before.begun, before.reloads):
             if now.refused is not None:
                 raise HardError(f"refused, the old settings stay: {now.refused}")
             print("reloaded")

@@ -42,6 +42,7 @@ class Care:
         self._runtime = runtime
         self._turns = 0
         self._turned_s = 0.0
+        self._begun = 0  # reloads
         runtime.watch("main", lambda: self._turns)
         self._notifier = Notifier(os.environ)
         self._run_file = RunFile(state_dir(settings))
@@ -76,6 +77,8 @@ class Care:
         self._turns += 1
         if self._runtime.stop.hung_up.is_set() and self._reloader:
             self._runtime.stop.hung_up.clear()
+            self._begun += 1
+            self._run_file.update(self._running())
             self._reloader.reload()
             self._run_file.update(self._running())
         if now_s - self._turned_s >= TURN_S:
@@ -103,4 +106,4 @@ class Care:
     def _running(self) -> Running:
         r = self._reloader
         reloads, refused = (r.done, self._examiner.refused) if r else (0, None)
-        return Running(os.getpid(), __version__, self._settings.health.port, reloads, refused)
+        return Running(os.getpid(), __version__, self._settings.health.port, self._begun, reloads, refused)

@@ -22,6 +22,7 @@ class Running(msgspec.Struct, frozen=True):
     pid: int
     version: str
     health_port: int | None
+    begun: int = 0  # reloads, so far
     reloads: int = 0  # finished, refused ones too
     refused: str | None = None  # why the last one was
 
