@@ -50,7 +50,7 @@ def memory_line(meminfo: Path = Path("/proc/meminfo")) -> Line:
         return ok("memory", "not to be seen from here")
     what = f"{kb >> 10:,} MB available"
     if kb >> 10 < MEMORY_WARN_MB:
-        return warn("memory", what, "the daemon takes 350 MB; stop something else, or add swap")
+        return warn("memory", what, "the daemon takes 370 MB; stop something else, or add swap")
     return ok("memory", what)
 
 
