@@ -257,6 +257,10 @@ def _explain(message: str, tree: Tree, origins: Mapping[Key, str], path: Path | 
             what = f"expected {_words(_type_at(key)) or _a_list(found)}"
         if not isinstance(found, dict | list) and not any(s[: len(key)] == key for s in SECRET):
             what += f" (it is {found!r})"
+            if what.startswith("expected str") and found is not None and not isinstance(found, str):
+                what += "; put it in quotes"
+                if origins.get(key, "").startswith(ENV_PREFIX):  # the shell takes its own away
+                    what += f""": '"{found}"'"""
     return _placed(key, what, origins, path)
 
 

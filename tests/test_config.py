@@ -84,6 +84,10 @@ def test_a_number_needs_no_point_before_its_exponent(tmp_path: Path) -> None:
         ("engine:\n  tik_ms: 3\n", r":2: engine\.tik_ms: unknown key; did you mean 'tick_ms'\?"),
         ("engine:\n  tick_ms: 0\n", r":2: engine\.tick_ms: expected float >= 1\.0 \(it is 0\)"),
         ("imu:\n\n  model: 3\n", r":3: imu\.model: expected str, got int"),
+        (
+            "sources: {serial: {device: 7}}\n",
+            r":1: sources\.serial\.device: expected str .*\(it is 7\); put it in quotes$",
+        ),
         ("log_level: loud\n", r":1: log_level: expected one of debug, info, warning, error"),
         (
             "sources:\n  mqtt:\n    topics:\n    - filtr: x\n",
@@ -151,6 +155,7 @@ def test_an_error_names_line_key_and_fix(tmp_path: Path, text: str, error: str) 
         ({"HARD__SOURCES__SERIAL__COLUMNS": "ax,ay"}, r": expected a list such as \[ax, ay\] \(it is"),
         ({"HARD__SOURCES__SERIAL__PORTS": "x"}, r": expected a list such as \[{port: /dev/ttyUSB0, "),
         ({"HARD__HOMEASSISTANT__EXCLUDE": "3"}, "exclude: expected a list in brackets"),
+        ({"HARD__OUTPUT__PREFIX": "7"}, r"""expected str, got int \(it is 7\); put it in quotes: '"7"'$"""),
         ({"HARD__ENGINE": "3"}, "^HARD__ENGINE: engine: expected object"),
     ],
 )
