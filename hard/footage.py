@@ -9,6 +9,7 @@ from typing import Final
 import cv2
 import numpy as np
 
+from hard.paths import unreadable
 from hard.types import U8, HardError
 
 FOURCC: Final = {".mp4": "mp4v", ".m4v": "mp4v", ".mov": "mp4v", ".mkv": "mp4v", ".avi": "MJPG"}
@@ -35,8 +36,8 @@ def _check_name(path: Path) -> None:
 def open_footage(path: Path) -> Footage:
     """A video file; HardError for what is none."""
     _check_name(path)
-    if not path.is_file():
-        raise HardError(f"{path}: {'a folder' if path.is_dir() else 'no such file'}; expected a video file")
+    if what := unreadable(path):
+        raise HardError(f"{path}: {what}; expected a video file")
     if cv2.haveImageReader(str(path)):
         raise HardError(f"{path}: a still image; an activity can only be told from a video")
     capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG, [cv2.CAP_PROP_N_THREADS, 1])

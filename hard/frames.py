@@ -7,6 +7,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from hard.paths import unreadable
 from hard.types import U8, HardError
 
 
@@ -26,6 +27,7 @@ def squeeze(frame: U8, size: int) -> U8:
 
 def read_video(path: Path, size: int | None = None) -> tuple[U8, float]:
     """All frames of a file, squeezed or in their own size: (n, h, w, 3) uint8 RGB, and the rate in Hz."""
+    _check(path)
     capture = cv2.VideoCapture(str(path))
     frames: list[U8] = []
     try:
@@ -45,6 +47,7 @@ def read_video(path: Path, size: int | None = None) -> tuple[U8, float]:
 
 def read_image(path: Path, size: int) -> U8:
     """(size, size, 3) uint8 RGB: the middle square of an image file."""
+    _check(path)
     image = cv2.imread(str(path), cv2.IMREAD_COLOR)
     if image is None:
         raise HardError(f"{path}: not an image that OpenCV can read")
@@ -52,3 +55,8 @@ def read_image(path: Path, size: int) -> U8:
     edge = min(h, w)
     top, left = (h - edge) // 2, (w - edge) // 2
     return squeeze(np.asarray(image[top : top + edge, left : left + edge], np.uint8), size)
+
+
+def _check(path: Path) -> None:
+    if what := unreadable(path):
+        raise HardError(f"{path}: {what}; expected a video or an image")

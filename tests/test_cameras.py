@@ -44,9 +44,16 @@ def test_a_file_is_named_by_its_stem(tmp_path: Path) -> None:
         ("ftp://host/x.mp4", "ftp://... is no stream; expected rtsp,"),
         ("http://", "is no stream"),
         ("rtsp://host:port/x", "rtsp://host: Port could not be cast"),
+        ("http://me:secret@[::1/x", "camera http://...: Invalid IPv6 URL; expected a URL"),
+        ("~nobody-of-this-name/x.mp4", "camera ~nobody-of-this-name/x.mp4: no such file; expected"),
+        ("x" * 300 + ".mp4", "file name too long; expected an index"),
+        ("/proc/self/mem/x.mp4", "not a directory"),
+        ("caf\udce9.mp4", r"camera 'caf\udce9.mp4': not UTF-8; rename it"),
+        ("http://host/caf\udce9", "not UTF-8"),
     ],
 )
 def test_a_mistake_says_what_is_expected(camera: str, line: str) -> None:
     with pytest.raises(HardError) as error:
         parse(camera)
     assert line in str(error.value)
+    assert "secret" not in str(error.value)

@@ -16,7 +16,7 @@ from hard import registry
 MODULES = sorted((ROOT / "hard").rglob("*.py"))
 LAYERS = [
     {"types"},
-    {"stats", "mqtt.packets", "mqtt.topics", "roster"},
+    {"stats", "paths", "mqtt.packets", "mqtt.topics", "roster"},
     {"dsp", "frames", "codecs", "registry", "router", "handoff", "log", "journal", "synthetic"},
     {"novelty", "waiting", "memory"},
     {"personal.gait", "personal.profiles"},

@@ -81,6 +81,11 @@ def test_what_is_no_video_or_image_is_named(tmp_path: Path) -> None:
         read_video(tmp_path / "a.avi")
     with pytest.raises(HardError, match=r"a\.jpg: not an image"):
         read_image(tmp_path / "a.jpg", 16)
+    (tmp_path / "caf\udce9.avi").touch()  # at such a name OpenCV ends the process
+    with pytest.raises(HardError, match="its name is not UTF-8"):
+        read_video(tmp_path / "caf\udce9.avi")
+    with pytest.raises(HardError, match=r"b\.jpg: no such file"):
+        read_image(tmp_path / "b.jpg", 16)
 
 
 def touch(root: Path, *names: str) -> None:

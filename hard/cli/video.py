@@ -41,7 +41,7 @@ def is_video(path: Path) -> bool:
     ending = path.suffix.lower()
     if ending in VIDEOS | PICTURES:
         return True
-    if ending in RECORDINGS or not path.is_file():
+    if ending in RECORDINGS or not os.path.isfile(path):
         return False
     from hard.recordings.files import GZIP_MAGIC, ZIP_MAGIC
 

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from hard.paths import unreadable
 from hard.sources.ports import stable_names
 from hard.types import HardError
 
@@ -50,8 +51,15 @@ def parse(camera: str, device: str | None = None, links: Mapping[str, Path] | No
     `links`: real path -> link in /dev/v4l/by-id; default: those of this machine.
     """
     camera = camera.strip()
+    try:
+        camera.encode()  # OpenCV ends the process at what is not UTF-8
+    except UnicodeEncodeError:
+        raise HardError(f"camera {camera!a}: not UTF-8; rename it, or write the URL with %XX") from None
     if "://" in camera:
-        parts = urlsplit(camera)
+        try:
+            parts = urlsplit(camera)
+        except ValueError as e:
+            raise HardError(f"camera {camera.partition('://')[0]}://...: {e}; expected a URL") from None
         if parts.scheme not in SCHEMES or not parts.netloc:
             raise HardError(
                 f"camera: {parts.scheme}://... is no stream; expected {', '.join(SCHEMES)}, a path, an index"
@@ -67,9 +75,8 @@ def parse(camera: str, device: str | None = None, links: Mapping[str, Path] | No
         real = str(Path(camera).resolve())
         name = (stable_names(BY_ID) if links is None else links).get(real, Path(camera)).name
         return Address(Kind.DEVICE, camera, device or _clean(re.sub(r"^usb-|-video-index\d+$", "", name)))
-    path = Path(camera).expanduser()
-    if not path.is_file():
-        what = "a folder" if path.is_dir() else "no such file"
+    path = Path(os.path.expanduser(camera))
+    if what := unreadable(path):
         raise HardError(
             f"camera {camera}: {what}; expected an index, /dev/..., a URL or a video file; see `hard devices`"
         )
