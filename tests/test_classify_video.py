@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
-from conftest import Hard
+from conftest import ROOT, Hard
 from hard.footage import open_footage
 from hard.model import load_video_model
 from hard.types import Frame
@@ -131,6 +135,26 @@ def test_what_is_no_video_gets_one_clear_line(
     assert done.stderr.startswith("hard: ")
     assert line in done.stderr
     assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize("name", ["{GUID}.avi", "take {1}.avi", "[red]x.avi"])
+def test_any_name_is_shown_beside_the_bar(tmp_path: Path, clip: Path, video_model: Path, name: str) -> None:
+    """The bar, which is for terminals only, took a name for a format and for markup."""
+    video = clip.rename(tmp_path / name)
+    here, there = os.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "hard", "classify", str(video), "--model", str(video_model)],
+        cwd=ROOT, stdout=subprocess.PIPE, stderr=there, env=os.environ | {"TERM": "xterm"},
+    )  # fmt: skip
+    os.close(there)
+    shown = b""
+    with contextlib.suppress(OSError):  # the terminal's end
+        while part := os.read(here, 65536):
+            shown += part
+    os.close(here)
+    process.communicate()
+    assert process.returncode == 0, shown.decode()
+    assert name in shown.decode()
 
 
 def test_a_damaged_video_is_labelled_as_far_as_it_goes(hard: Hard, clip: Path, video_model: Path) -> None:

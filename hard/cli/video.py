@@ -65,14 +65,14 @@ def classify_video(
     footage = open_footage(path)
     console = Console(stderr=True)
     columns = (
-        TextColumn(path.name),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         TextColumn("{task.percentage:3.0f} %"),
         TimeRemainingColumn(),
     )
     try:
         with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-            task = bar.add_task("", total=footage.duration_s)
+            task = bar.add_task(path.name, total=footage.duration_s)
             look = Look(footage, path.stem, model or settings.video.model, settings, annotate)
             for t, label in look:
                 bar.update(task, completed=t)
