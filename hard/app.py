@@ -64,10 +64,12 @@ def run(
     if WEBCAM in settings.sources.enabled:
         need_opencv()
         address = parse(settings.sources.webcam.camera)  # a mistake is said before anything starts
-        if record and address.kind is Kind.FILE:
-            from hard.footage import check_output
+        if record:
+            from hard.footage import check_film, check_output
 
-            check_output("--record", record, Path(address.place))
+            check_film(record)
+            if address.kind is Kind.FILE:
+                check_output("--record", record, Path(address.place))
     if window:
         from hard.sinks.display import need_window
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from pathlib import Path
 from typing import Final
 
@@ -15,14 +16,28 @@ from hard.types import U8, HardError
 FOURCC: Final = {".mp4": "mp4v", ".m4v": "mp4v", ".mov": "mp4v", ".mkv": "mp4v", ".avi": "MJPG"}
 USUAL_HZ: Final = 25.0  # for files that do not tell
 CATCH_UP_S: Final = 2.0
+LARGEST_TERM: Final = 65_535  # of a rate in MPEG-4
 KEPT: Final = 0.9  # of the pictures, by a container that only estimates their number
 
 
 def check_output(option: str, out: Path, source: Path) -> None:
     """HardError where a video is to be written over the one that is read."""
     same = out.resolve() == source.resolve()
-    if same or (out.exists() and source.exists() and out.samefile(source)):
+    if same or (os.path.exists(out) and os.path.exists(source) and out.samefile(source)):
         raise HardError(f"{option} {out}: that is the video itself; name another file")
+
+
+def check_film(out: Path) -> None:
+    """HardError where no video can be written, which OpenCV says at the first picture only."""
+    _check_name(out)
+    if out.suffix.lower() not in FOURCC:
+        raise HardError(f"{out}: cannot write this kind of video; expected {', '.join(FOURCC)}")
+    if not os.path.isdir(out.parent):
+        raise HardError(f"{out}: no folder {out.parent}")
+    if os.path.isdir(out):
+        raise HardError(f"{out}: a folder; name a file in it")
+    if not os.access(out if os.path.exists(out) else out.parent, os.W_OK):
+        raise HardError(f"{out}: this user may not write there; name a file in another folder")
 
 
 def _check_name(path: Path) -> None:
@@ -82,13 +97,9 @@ class Film:
     """A video file being written, at a constant rate, in the size of its first picture. Owner: one thread."""
 
     def __init__(self, path: Path, rate_hz: float) -> None:
-        _check_name(path)
-        if path.suffix.lower() not in FOURCC:
-            raise HardError(f"{path}: cannot write this kind of video; expected {', '.join(FOURCC)}")
-        if not path.parent.is_dir():
-            raise HardError(f"{path}: no folder {path.parent}")
+        check_film(path)
         self.path = path
-        self._rate_hz = rate_hz
+        self._rate_hz = writable_hz(rate_hz)
         self._writer: cv2.VideoWriter | None = None
         self._size = (0, 0)
         self._start_s = 0.0
@@ -124,7 +135,8 @@ class Film:
         kept = int(capture.get(cv2.CAP_PROP_FRAME_COUNT)) if capture.isOpened() else 0
         capture.release()
         if kept < KEPT * self._written - 2:
-            raise HardError(f"{self.path}: holds {kept} of {self._written} pictures; is the disk full?")
+            held = f"{kept}" if kept >= 0 else "only a part"  # of one without its end, the number is unknown
+            raise HardError(f"{self.path}: holds {held} of {self._written} pictures; is the disk full?")
 
     def _open(self, image: U8) -> cv2.VideoWriter:
         height, width = image.shape[:2]
@@ -134,6 +146,11 @@ class Film:
         if not writer.isOpened():
             raise HardError(f"{self.path}: cannot be written; is the folder writable, is the disk full?")
         return writer
+
+
+def writable_hz(rate_hz: float) -> float:
+    """About this rate, as a fraction of thousandths, hundredths or tenths whose terms MPEG-4 can hold."""
+    return round(rate_hz, 3 if rate_hz < LARGEST_TERM / 1000 else 2 if rate_hz < LARGEST_TERM / 100 else 1)
 
 
 def fit(image: U8, size: tuple[int, int]) -> U8:

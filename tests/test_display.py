@@ -190,6 +190,14 @@ def test_without_a_screen_one_line_says_what_to_do(hard: Hard, walk: Path) -> No
         assert len(done.stderr.splitlines()) == 1
 
 
+def test_a_film_that_cannot_be_is_said_before_anything_starts(hard: Hard, tmp_path: Path) -> None:
+    """It was said at the camera's first picture, which may be hours away."""
+    done = hard.run("run", "--source", "webcam", "--camera", "97", "--record", str(tmp_path), "--for", "2")
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"hard: {tmp_path}: cannot write this kind of video; expected .mp4")
+    assert len(done.stderr.splitlines()) == 1
+
+
 @pytest.mark.alone
 def test_a_file_is_labelled_filmed_and_over_without_a_screen(
     hard: Hard, port: int, walk: Path, video_model: Path, tmp_path: Path

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
-from hard.footage import Film, check_output, fit, open_footage
+from hard.footage import Film, check_film, check_output, fit, open_footage
 from hard.types import HardError
 
 
@@ -66,6 +67,21 @@ def test_a_film_that_the_disk_did_not_take_is_an_error(tmp_path: Path) -> None:
     film.path.write_bytes(whole[: len(whole) // 2])  # as a full disk leaves it
     with pytest.raises(HardError, match="of 50 pictures; is the disk full"):
         film.close()
+
+
+def test_a_film_without_its_end_is_not_said_to_hold_a_negative_number(tmp_path: Path) -> None:
+    film = Film(tmp_path / "a.mkv", 25.0)
+    for k in range(50):
+        film.add(grey(5 * k))
+    assert film._writer is not None
+    film._writer.release()
+    whole = film.path.read_bytes()
+    # as a full disk leaves it: what is noted last, the duration, is not there
+    at = whole.index(bytes.fromhex("4489"))
+    film.path.write_bytes(whole[:at] + bytes.fromhex("ec89") + bytes(9) + whole[at + 11 : len(whole) // 2])
+    with pytest.raises(HardError, match=r"holds \S+( a part)? of 50 pictures; is the disk full") as error:
+        film.close()
+    assert "-" not in str(error.value).removeprefix(str(film.path))
 
 
 def test_a_film_is_not_written_over_its_source(tmp_path: Path) -> None:
@@ -129,8 +145,50 @@ def test_a_folder_is_no_video(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "line"), [("out.gif", "expected .mp4, .m4v"), ("no/such/out.mp4", "no folder")]
+    ("name", "line"),
+    [
+        ("out.gif", "expected .mp4, .m4v"),
+        ("no/such/out.mp4", "no folder"),
+        ("folder.mp4", "a folder; name a file in it"),
+    ],
 )
 def test_a_film_that_cannot_be_is_refused_at_once(tmp_path: Path, name: str, line: str) -> None:
+    (tmp_path / "folder.mp4").mkdir()
     with pytest.raises(HardError, match=line):
         Film(tmp_path / name, 25.0)
+    with pytest.raises(HardError, match=line):
+        check_film(tmp_path / name)
+
+
+def test_a_film_where_this_user_may_not_write_is_refused_at_once() -> None:
+    here, there = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            if os.geteuid() == 0:
+                os.setuid(65534)
+            Film(Path("/out.mp4"), 25.0)
+        except HardError as e:
+            os.write(there, str(e).encode())
+        finally:
+            os._exit(0)
+    os.waitpid(pid, 0)
+    os.close(there)
+    assert os.read(here, 200) == b"/out.mp4: this user may not write there; name a file in another folder"
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.mkv", "a.avi"])
+@pytest.mark.parametrize("rate_hz", [1.0, 23.976, 29.97003, 59.94006, 66.6667, 119.953, 240.123, 959.7])
+def test_a_film_has_about_any_rate_that_a_phone_films_at(tmp_path: Path, name: str, rate_hz: float) -> None:
+    """MPEG-4 holds rates as fractions of small numbers: 66.6667 Hz is none, 66.67 Hz is."""
+    film = Film(tmp_path / name, rate_hz)
+    for k in range(30):
+        film.show(grey(5 * k), 700.0 + k / rate_hz)
+    film.close()
+    footage = open_footage(tmp_path / name)
+    assert footage.rate_hz == pytest.approx(rate_hz, rel=1e-3)
+    times = []
+    while (t := footage.grab()) is not None:
+        times.append(t)
+    footage.close()
+    np.testing.assert_allclose(times, np.arange(30) / rate_hz, atol=2e-3)
