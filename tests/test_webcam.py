@@ -251,6 +251,11 @@ def test_a_stream_of_a_still_picture_may_be_allowed(start: Start, server: MjpegC
     camera = start(server.url, frozen_s=None)
     assert all(camera.next() for _ in range(20))
     assert camera.counters["camera_outages"] == 0
+    server.stop()
+    wait_for(camera.source.problem, what="the outage")
+    server.start()
+    wait_for(lambda: camera.source.problem() is None, what="the relief")
+    assert camera.counters["camera_outages"] == 1
 
 
 def test_a_size_that_changes_in_the_middle_does_no_harm(start: Start, server: MjpegCamera) -> None:

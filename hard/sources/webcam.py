@@ -214,7 +214,7 @@ class Reader:
     def __init__(self, address: Address, settings: WebcamSettings, desk: Desk, news: threading.Event) -> None:
         self.beat_s = time.monotonic()  # the last sign of life
         self.opened = False  # a frame has come
-        self.lively = False  # and another one that differs from it
+        self.lively = False  # and another one that differs from it, if it has to
         self.trouble: str | None = None
         self.done = threading.Event()
         self._address = address
@@ -322,7 +322,7 @@ class Reader:
         """No two pictures of a camera are the same to the last bit: there is noise in every one."""
         seen = zlib.crc32(pixels[::8, ::8].tobytes())
         if seen != self._seen:
-            self.lively = self._changed_s < math.inf
+            self.lively = self._changed_s < math.inf or self._settings.frozen_s is None
             self._seen, self._changed_s = seen, now_s
         elif self._settings.frozen_s is not None and now_s - self._changed_s > self._settings.frozen_s:
             raise LostError(f"the same picture for {self._settings.frozen_s:g} s")
