@@ -17,6 +17,7 @@ FOURCC: Final = {".mp4": "mp4v", ".m4v": "mp4v", ".mov": "mp4v", ".mkv": "mp4v",
 USUAL_HZ: Final = 25.0  # for files that do not tell
 CATCH_UP_S: Final = 2.0
 LARGEST_TERM: Final = 65_535  # of a rate in MPEG-4
+SHORT_S: Final = 0.5
 KEPT: Final = 0.9  # of the pictures, by a container that only estimates their number
 
 
@@ -88,6 +89,10 @@ class Footage:
         """The frame, (h, w, 3) BGR, or None where it cannot be decoded."""
         got, pixels = self._capture.retrieve()
         return np.asarray(pixels, np.uint8) if got and pixels is not None else None
+
+    def is_short(self, last_s: float) -> bool:
+        """Whether a last frame at that time comes so much earlier than the file says that it is damaged."""
+        return self.duration_s is not None and last_s < KEPT * self.duration_s - SHORT_S
 
     def close(self) -> None:
         self._capture.release()

@@ -169,6 +169,20 @@ def test_a_file_on_a_web_server_is_played_in_real_time(start: Start, port: int, 
         web.shutdown()
 
 
+@pytest.mark.parametrize("loop", [False, True])
+def test_a_film_that_breaks_off_is_told_once(
+    start: Start, tmp_path: Path, caplog: pytest.LogCaptureFixture, loop: bool
+) -> None:
+    path = film(tmp_path / "clip.avi", 60, same=True)
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    camera = start(path, loop=loop)
+    wait_for(lambda: camera.counters["frames"] > 70 if loop else camera.source.ended.is_set(), what="the end")
+    said = [message for message in caplog.messages if "ends at" in message]
+    assert len(said) == 1
+    assert "of 2.0 s; is it damaged, or its server gone?" in said[0]
+
+
 def test_a_stream_comes_with_time_and_rate(start: Start, server: MjpegCamera) -> None:
     server.start()
     camera = start(server.url)

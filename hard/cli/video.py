@@ -25,7 +25,6 @@ VIDEOS: Final = {
     ".mjpg", ".mjpeg",
 }  # fmt: skip
 RECORDINGS: Final = {".csv", ".txt", ".gz", ".json", ".zip"}
-SHORT_S: Final = 0.5  # a file whose frames end so much earlier than it says is damaged
 
 
 class Part(msgspec.Struct):
@@ -88,7 +87,7 @@ def classify_video(
         return 0
     finally:
         footage.close()
-    if footage.duration_s is not None and look.t < 0.9 * footage.duration_s - SHORT_S:
+    if footage.is_short(look.t):
         print(f"{path}: ends at {look.t:.1f} of {footage.duration_s:.1f} s; is it damaged?", file=sys.stderr)
     if not look.parts:
         clip = look.clip

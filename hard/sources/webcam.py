@@ -291,6 +291,11 @@ class Reader:
                 footage.close()
             if last_s < 0:
                 raise LostError("holds no picture")
+            if offset_s == 0.0 and footage.is_short(last_s):  # said once, however often it is played
+                log.warning(
+                    "%s: %s ends at %.1f of %.1f s; is it damaged, or its server gone?",
+                    self._address.device, self._address, last_s, footage.duration_s,
+                )  # fmt: skip
             if not self._settings.loop:
                 return
             offset_s += last_s + 1 / footage.rate_hz
