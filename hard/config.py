@@ -61,6 +61,8 @@ def load_settings(
         raise HardError(_explain(str(e), given, origins, path)) from None
     _check_names(settings, origins, path)
     _check_options(settings.sources, origins, path)
+    if settings.broker.url is None:
+        _check_blanks(settings, origins, path)
     return settings
 
 
@@ -222,6 +224,27 @@ def _check_options(sources: SourcesSettings, origins: Mapping[Key, str], path: P
             if codec == "native" and name.endswith("_unit"):
                 what += ": each message says its own units"
             raise HardError(_placed(("sources", *key, name), what, origins, path))
+
+
+def _check_blanks(settings: Settings, origins: Mapping[Key, str], path: Path | None) -> None:
+    """HardError for a blank in a topic: the embedded broker, and only that, hangs up on it."""
+    sources, home = settings.sources, settings.homeassistant
+    topics: list[tuple[Key, str | None]] = [
+        (("output", "prefix"), settings.output.prefix),
+        (("homeassistant", "prefix"), home.prefix),
+        (("homeassistant", "birth_topic"), home.birth_topic),
+        (("sources", "webcam", "device"), sources.webcam.device),
+        (("sources", "serial", "device"), sources.serial.device),
+    ]
+    for i, port in enumerate(sources.serial.ports):
+        topics.append((("sources", "serial", "ports", str(i), "device"), port.device))
+    for i, topic in enumerate(sources.mqtt.topics):
+        topics.append((("sources", "mqtt", "topics", str(i), "filter"), topic.filter))
+    for key, name in topics:
+        if name and " " in name:
+            near = name.replace(" ", "-")
+            what = f"{name!r}: the embedded broker takes no blank in a topic; write {near}, or set broker.url"
+            raise HardError(_placed(key, what, origins, path))
 
 
 def _placed(key: Key, what: str, origins: Mapping[Key, str], path: Path | None) -> str:

@@ -134,6 +134,17 @@ def test_a_number_needs_no_point_before_its_exponent(tmp_path: Path) -> None:
             "sources: {serial: {ports: [{port: x, frame: ios}]}}\n",
             r":1: sources\.serial\.ports\.0\.frame: codec 'csv-lines' does not read it \(sen",
         ),
+        (
+            "sources: {webcam: {device: front door}}\n",
+            r":1: sources\.webcam\.device: 'front door': the embedded broker takes no blank in a "
+            r"topic; write front-door, or set broker\.url",
+        ),
+        (
+            "sources: {serial: {ports: [{port: x, device: a b}]}}\n",
+            r":1: sources\.serial\.ports\.0\.device: 'a b'",
+        ),
+        ("sources: {mqtt: {topics: [{filter: a b/+}]}}\n", r":1: sources\.mqtt\.topics\.0\.filter: 'a b/\+'"),
+        ("output: {prefix: my home}\n", r":1: output\.prefix: 'my home'"),
         ("imu: {max_gap_s: 5e0}\n", r":1: imu\.max_gap_s: expected float <= 2\.0 \(it is 5\)"),
         ("output: {stale_s: 90}\n", r":1: output: offline_s 60 must be longer than stale_s 90"),
     ],
@@ -170,7 +181,8 @@ LEVELS = st.sampled_from(["+", "#", "a b", "a+", "#a", "", "é", "$x", "$share",
 def refusal(filter_: str) -> str | None:
     """What is said of a topic filter; None where it is taken."""
     try:
-        load_settings(None, {"HARD__SOURCES__MQTT__TOPICS": json.dumps([{"filter": filter_}])})
+        topics = json.dumps([{"filter": filter_}])
+        load_settings(None, {"HARD__SOURCES__MQTT__TOPICS": topics, "HARD__BROKER__URL": "mqtt://x"})
     except HardError as e:
         return str(e)
     return None
@@ -197,8 +209,11 @@ def test_a_topic_that_cannot_be_sent_is_refused(text: str) -> None:
     assert refusal(text)
 
 
-def test_topics_may_hold_spaces() -> None:
+def test_topics_may_hold_spaces_with_a_broker_that_takes_them() -> None:
     environ = {"HARD__OUTPUT__PREFIX": "my home", "HARD__HOMEASSISTANT__BIRTH_TOPIC": "ha/my status"}
+    with pytest.raises(HardError, match="the embedded broker takes no blank in a topic"):
+        load_settings(None, environ)
+    environ["HARD__BROKER__URL"] = "mqtt://x"
     got = load_settings(None, environ)
     assert (got.output.prefix, got.homeassistant.birth_topic) == ("my home", "ha/my status")
 
