@@ -152,6 +152,32 @@ def test_a_person_the_model_has_not_seen_is_labelled_right_on_the_screen(
 
 
 @pytest.mark.xvfb
+def test_a_picture_is_saved_in_a_folder_whose_name_is_not_utf8(
+    hard: Hard, screen: str, port: int, walk: Path, video_model: Path, tmp_path: Path
+) -> None:
+    """OpenCV ended the process, and the line about it, in the last lines that are kept, what came after."""
+    folder = tmp_path / "caf\udce9"
+    folder.mkdir()
+    process = subprocess.Popen(
+        [*hard.command, "run", "--source", "webcam", "--camera", str(walk), "--loop", "--overlay"],
+        cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        env=hard.env | {"DISPLAY": screen, "HARD__EMBEDDED__PORT": str(port),
+                        "HARD__VIDEO__MODEL": str(video_model), "PYTHONFAULTHANDLER": "1"},
+    )  # fmt: skip
+    try:
+        window = Window(screen, "round", process)
+        window.press("s")
+        wait_for(lambda: list(folder.glob("round-*.png")) or process.poll() is not None, what="the picture")
+        window.press("q")
+        _, err = process.communicate(timeout=20)
+    finally:
+        process.kill()
+    assert process.returncode == 0, err
+    [path] = folder.glob("*.png")
+    assert cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), cv2.IMREAD_COLOR).shape == (480, 640, 3)
+
+
+@pytest.mark.xvfb
 def test_a_window_that_is_shut_ends_the_show(screen: str) -> None:
     """Where somebody clicks its cross, OpenCV has no window any more, and says so by an exception."""
     show_and_shut(screen, "")

@@ -125,10 +125,12 @@ class Display:
 
     def _save(self, image: U8) -> None:
         path = self._folder / f"{self._device}-{time.strftime('%Y%m%d-%H%M%S')}.png"
-        if cv2.imwrite(str(path), image):
-            log.info("saved %s", path)
+        try:
+            path.write_bytes(cv2.imencode(".png", image)[1].tobytes())  # imwrite ends at a name not in UTF-8
+        except OSError as e:
+            log.error("%s: %s; start in a folder that can be written", path, e.strerror)
         else:
-            log.error("%s: cannot be written", path)
+            log.info("saved %s", path)
 
 
 def need_window() -> None:
