@@ -14,7 +14,7 @@ from rich.progress import Progress
 from torch import Tensor, nn
 
 from hard.datasets.video import Item
-from hard.types import U8
+from hard.types import U8, HardError
 from test_video_data import write_video
 from tools import webcam
 from tools.clips import Example, batches, divide, examples, read
@@ -24,6 +24,7 @@ from tools.fit import Schedule, class_weights, fit, predict
 from tools.others import Props, Studio
 from tools.scores import scores
 from tools.video_presets import PRESETS, VideoPreset
+from tools.video_score import parts_of
 from tools.webcam import CLIP, FOLDS, LABELS, joined, names
 
 
@@ -203,6 +204,33 @@ def test_groups_never_mix_between_training_validation_and_test(tmp_path: Path, s
     groups = [{e.group for e in part} for part in parts]
     assert sum(len(g) for g in groups) == len(set.union(*groups)) == 6
     assert sum(len(p) for p in parts) == len(found) == 24
+
+
+@pytest.mark.parametrize("groups", [1, 2])
+def test_too_few_groups_to_train_validate_and_test_are_said(tmp_path: Path, groups: int) -> None:
+    found = [
+        Example(tmp_path / f"{c}_g{g}.avi", c, f"g{g}")
+        for c in ("Left", "Right")
+        for g in range(groups)
+    ]  # fmt: skip
+    with pytest.raises(HardError, match=rf"of {groups} group\(s\) give 0 to train.*; expected clips of four"):
+        divide(found, tiny(), [], 0)
+
+
+def test_what_class_folders_lack_is_said_of_what_they_hold(tmp_path: Path) -> None:
+    """Of videos with one class amiss it said that the first class had no images."""
+    folder = clip_folders(tmp_path)
+    with pytest.raises(HardError, match=r"/Up: no videos"):
+        examples(folder, ["Left", "Up"], 4)
+    (tmp_path / "stills" / "Up").mkdir(parents=True)
+    cv2.imwrite(str(tmp_path / "stills" / "Up" / "a.png"), np.zeros((8, 8, 3), np.uint8))
+    with pytest.raises(HardError, match=r"stills: no class has 4 images, which make a clip"):
+        examples(tmp_path / "stills", [], 4)
+
+
+def test_groups_to_score_that_are_not_there_are_said(tmp_path: Path) -> None:
+    with pytest.raises(HardError, match=r"no clips of g09; there is: g01, g02"):
+        parts_of(clip_folders(tmp_path), ["g01", "g09"])
 
 
 def test_a_shirt_names_all_its_clips() -> None:

@@ -53,8 +53,14 @@ def examples(root: Path, classes: Sequence[str], frames: int) -> list[Example]:
         return [Example(i.path, i.label, i.group) for i in items if not classes or i.label in classes]
     try:
         return [Example(i.path, i.label, i.group) for i in class_folders(root, classes)]
-    except HardError:
-        runs = pseudo_clips(image_folders(root, classes), frames)
+    except HardError as no_videos:
+        try:
+            images = image_folders(root, classes)
+        except HardError:
+            raise no_videos from None
+        runs = pseudo_clips(images, frames)
+        if not runs:
+            raise HardError(f"{root}: no class has {frames} images, which make a clip") from None
         return [Example(r[0].path, r[0].label, r[0].group, tuple(i.path for i in r)) for r in runs]
 
 
@@ -73,6 +79,12 @@ def divide(
     else:
         rest, test = split(found, preset.test, seed)
     train, validation = split(rest, preset.validation, seed)
+    if len(train) < 2 or not validation or not test:
+        n = len({i.group for i in found})
+        raise HardError(
+            f"{len(found)} clips of {n} group(s) give {len(train)} to train, {len(validation)} to validate, "
+            f"{len(test)} to test; expected clips of four groups (g01, s01, ...) or more"
+        )
     return train, validation, test
 
 

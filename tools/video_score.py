@@ -111,6 +111,9 @@ def parts_of(data: Path, groups: Sequence[str]) -> dict[str, list[Item]]:
         }
     )
     if groups:
+        known = {i.group for items in found.values() for i in items}
+        if missing := sorted(set(groups) - known):
+            raise HardError(f"no clips of {', '.join(missing)}; there is: {', '.join(sorted(known))}")
         found = {name: [i for i in items if i.group in groups] for name, items in found.items()}
     elif own and (data / "clips").is_dir():
         found["clips"] = loose_videos(data / "clips", OTHER)
