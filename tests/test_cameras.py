@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from hard.sources.cameras import Kind, parse
+from hard.sources.cameras import Kind, explain, parse
 from hard.types import HardError
 
 
@@ -57,3 +57,9 @@ def test_a_mistake_says_what_is_expected(camera: str, line: str) -> None:
         parse(camera)
     assert line in str(error.value)
     assert "secret" not in str(error.value)
+
+
+def test_a_stream_that_is_sent_to_us_is_not_looked_for_elsewhere(port: int) -> None:
+    """Nobody listens at the port of a UDP stream: "Connection refused" sent people the wrong way."""
+    what = explain(parse(f"udp://127.0.0.1:{port}"))
+    assert what.startswith(f"nothing comes to port {port}; does the camera send to this machine")

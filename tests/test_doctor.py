@@ -209,6 +209,9 @@ def test_a_camera_gives_one_frame_or_says_what_to_do(tmp_path: Path) -> None:
     assert "no picture in" in one_frame(address, timeout_s=0.001).what
     Path(film).write_text("no film")
     assert one_frame(address).what.endswith("no video that OpenCV can read")
+    still = tmp_path / "still.png"  # OpenCV plays it as a video of one frame; the daemon does not
+    cv2.imwrite(str(still), np.zeros((48, 64, 3), np.uint8))
+    assert one_frame(parse(str(still))).what.endswith("no video that OpenCV can read")
     absent = one_frame(parse("/dev/video99"))
     assert (absent.status, absent.what) == (Status.FAIL, "/dev/video99: is not there")
 

@@ -12,6 +12,8 @@ DARK: Final = 4.0  # of 255, on average
 
 def main(camera: str) -> int:
     """0 and the size where there was a picture, 1 where not."""
+    if cv2.haveImageReader(camera):  # the daemon takes no still
+        return 1
     capture = cv2.VideoCapture(int(camera) if camera.isdecimal() else camera)
     got, image = capture.read()
     capture.release()

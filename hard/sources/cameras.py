@@ -95,6 +95,10 @@ def explain(address: Address) -> str:
         return "holds no video that OpenCV can read; convert it to MP4"
     parts = urlsplit(address.place)
     port = parts.port or PORTS.get(parts.scheme)
+    if parts.scheme == "udp":  # nothing listens there but we
+        return (
+            f"nothing comes to port {port}; does the camera send to this machine, and a firewall let it in?"
+        )
     if port is not None:
         try:
             socket.create_connection((parts.hostname or "", port), 2.0).close()
