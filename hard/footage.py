@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import shutil
 from pathlib import Path
 from typing import Final
 
@@ -17,6 +18,7 @@ FOURCC: Final = {".mp4": "mp4v", ".m4v": "mp4v", ".mov": "mp4v", ".mkv": "mp4v",
 USUAL_HZ: Final = 25.0  # for files that do not tell
 CATCH_UP_S: Final = 2.0
 LARGEST_TERM: Final = 65_535  # of a rate in MPEG-4
+RESERVE: Final = 32 * 2**20  # bytes of the disk; of an hour of film, the end is up to 2 MB
 SHORT_S: Final = 0.5
 KEPT: Final = 0.9  # of the pictures, by a container that only estimates their number
 
@@ -124,6 +126,13 @@ class Film:
         due = int((now_s - self._start_s) * self._rate_hz + 0.5) + 1 - self._written
         for _ in range(min(due, int(CATCH_UP_S * self._rate_hz))):
             self.add(image)
+
+    def room(self) -> bool:
+        """Whether the disk has room for more: an MP4 whose end cannot be written is lost as a whole."""
+        try:
+            return shutil.disk_usage(self.path.parent).free >= RESERVE
+        except OSError:  # nobody knows; closing the film will tell
+            return True
 
     @property
     def seconds(self) -> float:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import time
 from pathlib import Path
 
 import cv2
@@ -10,7 +12,9 @@ import numpy as np
 import pytest
 
 from hard.footage import Film, check_film, check_output, fit, open_footage
-from hard.types import HardError
+from hard.handoff import Board, Latest
+from hard.sinks.display import Display
+from hard.types import Frame, HardError
 
 
 def grey(level: int, width: int = 64, height: int = 48) -> np.ndarray:
@@ -67,6 +71,30 @@ def test_a_film_that_the_disk_did_not_take_is_an_error(tmp_path: Path) -> None:
     film.path.write_bytes(whole[: len(whole) // 2])  # as a full disk leaves it
     with pytest.raises(HardError, match="of 50 pictures; is the disk full"):
         film.close()
+
+
+def test_a_film_ends_whole_before_the_disk_is_full(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It was lost as a whole, which was said only at the end of the run, hours later."""
+    view, turns = Latest(), iter(range(400))
+    show = Display("cam", view, Board(), window=False, record=tmp_path / "a.mp4", folder=tmp_path)
+    monkeypatch.setattr("hard.footage.RESERVE", 0)
+    monkeypatch.setattr("hard.sinks.display.CHECK_S", 0.0)
+
+    def ended() -> bool:
+        turn = next(turns, None)
+        view.put(Frame(grey(90), 0.0, None, time.monotonic(), 25.0))
+        if turn == 40:
+            monkeypatch.setattr("hard.footage.RESERVE", 1 << 80)  # any disk is nearly full
+        return turn is None or bool(caplog.messages)
+
+    caplog.set_level(logging.ERROR)
+    show.run(ended, lambda: None, lambda: None)
+    assert caplog.messages == [f"{tmp_path / 'a.mp4'}: the disk is nearly full: the film ends here"]
+    film = open_footage(tmp_path / "a.mp4")
+    assert film.grab() is not None
+    film.close()
 
 
 def test_a_film_without_its_end_is_not_said_to_hold_a_negative_number(tmp_path: Path) -> None:

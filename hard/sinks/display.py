@@ -60,10 +60,7 @@ class Display:
         finally:
             if self._window:
                 cv2.destroyAllWindows()
-            if self._film:
-                self._film.close()
-                if self._film.seconds:
-                    log.info("filmed %.1f s: %s", self._film.seconds, self._film.path)
+            self._finish()
 
     def _loop(self, ended: Callable[[], bool], check: Callable[[], None], quit_: Callable[[], None]) -> None:
         drawn_s = checked_s = 0.0
@@ -84,6 +81,17 @@ class Display:
             if now_s - checked_s >= CHECK_S:
                 checked_s = now_s
                 check()
+                if self._film and not self._film.room():
+                    log.error("%s: the disk is nearly full: the film ends here", self._film.path)
+                    self._finish()
+
+    def _finish(self) -> None:
+        """Close the film, if there is one that is open."""
+        film, self._film = self._film, None
+        if film:
+            film.close()
+            if film.seconds:
+                log.info("filmed %.1f s: %s", film.seconds, film.path)
 
     def _picture(self, now_s: float) -> U8:
         """What is to be seen now: the newest frame, or a dark one where there has been none yet."""
