@@ -29,9 +29,7 @@ LISTEN_EVERY_S = 1.0  # for silence, and for samples that make no window
 ALIGNER_KEEPS_S = 60.0  # readings older than this are of no use any more
 IDLE_S = 1.0
 FLEET = 16  # devices: from here on sources gather messages, since a batch of windows costs less each
-FLEET_TICKS = (
-    2.4  # at most: the labels of any fleet leave within 60 ms; with 2.0, 600 phones cost a fifth more
-)
+FLEET_TICKS = 2.4  # at most: any fleet's labels leave within 60 ms; with 2.0, 600 phones cost a fifth more
 FLEET_BATCH = MAX_BATCH  # windows; of larger ones each costs as much: 5,000 phones need no longer gathering
 MAX_NAMES = 100_000
 
