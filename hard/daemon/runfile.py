@@ -14,6 +14,7 @@ import msgspec
 log = logging.getLogger(__name__)
 
 NAME: Final = "daemon.json"
+USUAL_BYTES: Final = 512
 
 
 class Running(msgspec.Struct, frozen=True):
@@ -60,7 +61,9 @@ class RunFile:
         if self._fd is None:
             return
         try:
-            self._path.write_bytes(msgspec.json.encode(running))
+            with self._path.open("r+b", buffering=0) as file:  # at once: whoever reads it sees no half of it
+                file.write(msgspec.json.encode(running).ljust(USUAL_BYTES))
+                file.truncate()
         except OSError as e:
             log.debug("%s: %s", self._path, e.strerror)
 
