@@ -189,8 +189,8 @@ class Broker:
         self._started = False
         if self._client.is_connected():
             self.flush(0.5)
-            if self._presence:
-                self._send(self._presence, b"stopped", 1)
+            if self._presence:  # ahead of what waits for acknowledgements: our end takes the last will back
+                self._send(self._presence, b"stopped", 0)
                 self.flush(0.5)
         self._client.disconnect()
         ending = threading.Thread(target=self._client.loop_stop, daemon=True)
