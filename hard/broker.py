@@ -156,7 +156,7 @@ class Broker:
         """Hand over messages (topic, payload) at once; returns how many the connection took.
 
         The others are counted: the broker is away or does not keep up. The newest retained payload of a topic
-        is published again on every connect, also one that was not taken.
+        is published again on every connect, and one that was not taken as soon as there is room.
         """
         if retain:
             self._retained.put(messages, qos)
@@ -166,7 +166,10 @@ class Broker:
             return 0
         room = max(0, self._max_queued - self._waiting)
         taken = messages[:room]
-        self._counters.add(Drop.OUTBOX_FULL, len(messages) - len(taken))
+        if len(taken) < len(messages):
+            self._counters.add(Drop.OUTBOX_FULL, len(messages) - len(taken))
+            if retain:
+                self._retained.owe(topic for topic, _ in messages[room:])
         sent = self._send_many(taken, qos, retain) if taken else 0
         self._counters.add(Drop.NOT_CONNECTED, len(taken) - sent)
         if retain and sent == len(taken):
@@ -339,6 +342,7 @@ class Broker:
             self._send(topic, b"online", 1)
 
     def _turn(self) -> None:
+        self._renew()
         if self._rumour is None or time.monotonic() - self._rumour[0] < RUMOUR_S:
             return
         log.warning(
