@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import threading
 
@@ -9,12 +10,23 @@ import pytest
 
 from conftest import Mosquitto, wait_for
 from hard.broker import Broker, BrokerUrl
+from hard.daemon.leftovers import Leftovers
+from hard.handoff import Board
+from hard.settings import OutputSettings
 from hard.stats import Counters, Drop
+from hard.types import Label
 from test_assured import read_packets
 from test_client import CONNACK, V311
 from test_daemon import Subscriber
 
 DISCONNECT = 0xE0
+GHOST = {
+    "v": 1, "device": "ghost", "activity": "walking", "confidence": 0.98,
+    "raw": {"activity": "walking", "confidence": 0.94}, "probabilities": {"walking": 0.94},
+    "since": "2026-11-20T05:39:13.381Z", "window_end": {"device_s": 10.22, "utc": "2026-11-20T05:39:21.061Z"},
+    "seq": 7, "model": {"name": "lstm-waist", "sha256": "295cd34e7135"}, "latency_ms": 2.13, "rate_hz": 50.01,
+    "gaps": 0, "reason": None,
+}  # fmt: skip
 
 
 def test_a_daemon_that_stops_says_so_also_where_the_broker_owes_acknowledgements() -> None:
@@ -56,6 +68,28 @@ def test_the_last_label_of_a_device_reaches_the_broker_also_where_the_queue_was_
     messages = [(f"hard/{n}/activity", b"offline %d" % n) for n in range(500)]
     assert broker.publish_many(messages, retain=True) == 20
     assert counters[Drop.OUTBOX_FULL] == 480
-    wait_for(lambda: {t: p for t, p in seen.messages} == dict(messages), what="500 labels")
+    wait_for(lambda: dict(seen.messages) == dict(messages), what="500 labels")
     seen.broker.stop()
+    broker.stop()
+
+
+@pytest.mark.mosquitto
+def test_what_an_earlier_run_left_is_found_also_where_the_broker_comes_late(server: Mosquitto) -> None:
+    """As after a power cut, where the broker's machine starts longer than ours."""
+    broker = Broker(BrokerUrl("127.0.0.1", server.port), Counters())
+    broker.start()
+    emitted: list[Label] = []
+    leftovers = Leftovers(broker, OutputSettings(stale_s=0.1, offline_s=0.2), Board(), emitted.extend)
+    stop = threading.Event()
+    looking = threading.Thread(target=leftovers.run, args=(stop,))
+    looking.start()
+    wait_for(lambda: broker.turns >= 5, 30, "five attempts to connect")  # after 0, 1, 3, 7 and 12 s
+    server.start()
+    other = Subscriber(server.port, "hard/+/activity")
+    assert other.broker.publish("hard/ghost/activity", json.dumps(GHOST).encode(), qos=1, retain=True)
+    wait_for(lambda: emitted, 30, "the label of the ghost")
+    assert [(x.prediction.device, x.reason, x.seq) for x in emitted] == [("ghost", "offline", 8)]
+    stop.set()
+    looking.join()
+    other.broker.stop()
     broker.stop()

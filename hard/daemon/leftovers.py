@@ -11,7 +11,6 @@ from typing import Final
 from hard.broker import Broker
 from hard.handoff import Board
 from hard.history import OFFLINE, quiet
-from hard.mqtt.address import BrokerUrl
 from hard.settings import OutputSettings
 from hard.sinks.payload import decode
 from hard.stats import Counters
@@ -19,20 +18,21 @@ from hard.types import UNKNOWN, Label
 
 log = logging.getLogger(__name__)
 
-READY_S: Final = 10.0
+LOOK_S: Final = 0.1
 SETTLED_S: Final = 1.0  # without another retained label: that was all
 
 
 class Leftovers:
-    """One look at the retained labels, `offline_s` after the start, over a connection of its own.
+    """One look at the retained labels, `offline_s` after the start or as soon as there is a broker, over a
+    connection of its own.
 
     What is newer than that is another daemon's, whose devices are well. Runs in one thread.
     """
 
     def __init__(
-        self, url: BrokerUrl, settings: OutputSettings, board: Board, emit: Callable[[list[Label]], None]
+        self, broker: Broker, settings: OutputSettings, board: Board, emit: Callable[[list[Label]], None]
     ) -> None:
-        self._url = url
+        self._broker = broker
         self._settings = settings
         self._board = board
         self._emit = emit
@@ -42,14 +42,18 @@ class Leftovers:
     def run(self, stop: threading.Event) -> None:
         if not self._settings.retain or stop.wait(self._settings.offline_s):
             return
-        broker = Broker(self._url, Counters())
+        while not self._broker.wait_ready(LOOK_S):
+            if stop.is_set():
+                return
+        broker = Broker(self._broker.url, Counters())
         broker.listen({f"{self._settings.prefix}/+/activity": 0}, self._take)
         broker.start()
         try:
-            if broker.wait_ready(READY_S):
-                self._came_s = time.monotonic()
-                while not stop.wait(0.1) and time.monotonic() - self._came_s < SETTLED_S:
-                    pass
+            while not stop.wait(LOOK_S):
+                if not broker.wait_ready(0):
+                    self._came_s = time.monotonic()  # they are still to come
+                elif time.monotonic() - self._came_s >= SETTLED_S:
+                    break
         finally:
             broker.stop()
         if stop.is_set():

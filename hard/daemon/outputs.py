@@ -34,7 +34,7 @@ class Outputs:
         o, h = settings.output, settings.homeassistant
         self._totals = _totals(settings, state, broker, runtime)
         labels_out: Sink = resolve("sinks", SINKS, "mqtt")(o, broker)
-        self._leftovers = Leftovers(broker.url, o, runtime.board, labels_out.emit)
+        self._leftovers = Leftovers(broker, o, runtime.board, labels_out.emit)
         self.sinks: list[Sink] = [
             labels_out,
             resolve("sinks", SINKS, "board")(runtime.board),
