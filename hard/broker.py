@@ -74,6 +74,7 @@ class Broker:
         self._troubles: set[str] = set()  # logged in this outage
         self.refusal: str | None = None  # why the broker last said no
         self.trouble: str | None = None  # the newest of this outage; None while connected
+        self.losses = 0  # connections that the broker ended, or did not answer, so far
         self._rumour: tuple[float, str] | None = None  # when (monotonic) and how our presence was denied
         self._started = False
         protocol = MQTTProtocolVersion.MQTTv5 if url.mqtt5 else MQTTProtocolVersion.MQTTv311
@@ -303,6 +304,7 @@ class Broker:
         lost = self._let_go()
         if not reason.is_failure:
             return
+        self.losses += 1
         self._counters.add(Drop.NOT_CONNECTED, lost)
         if self._client.silent:
             self._complain("the broker does not answer")

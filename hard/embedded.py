@@ -35,6 +35,11 @@ OUTPUT: Final = "nats.out"  # what comes before there is a log
 LOCK: Final = "lock"  # holds the pid of the daemon whose store this is
 DEATHS: Final = 5  # within DEATHS_S: too many to go on
 DEATHS_S: Final = 60.0
+LOSSES: Final = 3  # of our connection to it, within DEATHS_S: it runs, but does not serve
+FULL: Final = 1 << 20  # bytes left on a disk on which its writes may have failed
+ROOM: Final = 4 * FULL  # bytes with which starting it again is of use
+STORE: Final = "store"
+STORE_BYTES: Final = 1 << 28  # that it may keep; once they are used up, it takes no connection any more
 LAST_BYTES: Final = 1 << 14
 USUAL_PORT: Final = 1883  # of MQTT
 MAX_PORT: Final = 65_535
@@ -105,7 +110,7 @@ def lan_host() -> str:
 class EmbeddedBroker:
     """nats-server as a child that ends with us; on the LAN it wants user and password. Owner: main thread."""
 
-    def __init__(self, settings: EmbeddedSettings, state_dir: Path) -> None:
+    def __init__(self, settings: EmbeddedSettings, state_dir: Path, store_bytes: int = STORE_BYTES) -> None:
         self.lan = settings.listen == "lan"
         password = lan_password(settings, state_dir) if self.lan else None
         self.url = BrokerUrl(
@@ -117,6 +122,10 @@ class EmbeddedBroker:
         self._lock: int | None = None  # file descriptor
         self._deaths: list[float] = []  # monotonic, of the last minute
         self._again_s = 0.0  # monotonic: when it is started again
+        self._losses = 0
+        self._lost: list[float] = []  # monotonic, of the last minute
+        self._was_full = False  # the disk
+        self._store_bytes = store_bytes
 
     def start(self) -> None:
         """Start it and wait until it takes connections; HardError says what to do where it does not."""
@@ -136,20 +145,41 @@ class EmbeddedBroker:
         where = " and on the network" if self.lan else ""
         log.info("embedded broker at %s%s, store in %s", self.url, where, self._state)
 
-    def check(self, now_s: float) -> None:
+    def check(self, now_s: float, losses: int = 0) -> None:
         """Start it again where it has ended, after 1, 2, 4, ... s; HardError where it ends again and again.
 
-        To be called about every second, with monotonic seconds. Waits for nothing: who connects, tries again.
+        To be called about every second, with monotonic seconds and how often our connection to it was lost.
+        Waits for nothing: who connects, tries again.
         """
         process = self._process
         if process is not None and process.poll() is not None:
             self._process = None
+            self._lost.clear()
             self._put_off(f"ended by {how_it_ended(process.returncode)}", now_s)
-        elif process is None and self._lock is not None and now_s >= self._again_s:
+        elif process is not None:
+            self._doubt(process, now_s, losses)
+        elif self._lock is not None and now_s >= self._again_s:
             try:
                 self._spawn(binary())
             except OSError as e:
                 self._put_off(f"did not start: {e.strerror}", now_s)
+
+    def _doubt(self, process: subprocess.Popen[bytes], now_s: float, losses: int) -> None:
+        """End it where it runs and does not serve: it gets over neither a full disk nor a full store."""
+        try:
+            free = shutil.disk_usage(self._state).free
+        except OSError:  # the folder is gone
+            return
+        self._was_full |= free < FULL
+        if losses != self._losses:
+            self._losses = losses
+            self._lost = [s for s in self._lost if now_s - s < DEATHS_S] + [now_s]
+        if free >= ROOM and (self._was_full or len(self._lost) >= LOSSES):
+            why = "the disk was full" if self._was_full else self.last_words()
+            log.warning("the embedded broker may not serve any more: %s", why)
+            process.terminate()
+            self._was_full = False
+            self._lost.clear()
 
     def _put_off(self, what: str, now_s: float) -> None:
         self._deaths = [s for s in self._deaths if now_s - s < DEATHS_S] + [now_s]
@@ -192,6 +222,7 @@ class EmbeddedBroker:
     def _spawn(self, command: str) -> subprocess.Popen[bytes]:
         assert self._lock is not None
         parent = os.getpid()
+        self._make_room()
         with (self._state / OUTPUT).open("ab") as output:
             self._process = subprocess.Popen(
                 [command, "--config", str(self._state / CONFIG)],
@@ -205,11 +236,18 @@ class EmbeddedBroker:
             )
         return self._process
 
+    def _make_room(self) -> None:
+        """Empty a store that is nearly full, as one gets in months: all that we retain is sent again."""
+        store = self._state / STORE
+        if sum(file.stat().st_size for file in store.rglob("*")) > self._store_bytes * 7 // 8:
+            log.warning("%s: full of messages for clients that have not come back; emptied", store)
+            shutil.rmtree(store)
+
     def _config(self) -> str:
         config: dict[str, object] = {
             "server_name": "hard",
             "listen": f"{HOST}:-1",  # NATS' own protocol: any free port
-            "jetstream": {"store_dir": str(self._state / "store"), "max_file_store": 1 << 28},
+            "jetstream": {"store_dir": str(self._state / STORE), "max_file_store": self._store_bytes},
             "mqtt": {"listen": f"{_bind(self._settings)}:{self.url.port}"},
             "max_payload": 1 << 20,
             "log_file": str(self._state / LOG),

@@ -2,20 +2,31 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
+import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import paho.mqtt.client as mqtt
 import psutil
 import pytest
+from paho.mqtt.enums import CallbackAPIVersion
 
-from conftest import Hard, free_port, wait_for
+from conftest import ROOT, Hard, free_port, wait_for
+from hard.broker import Broker
 from hard.embedded import EmbeddedBroker
 from hard.settings import EmbeddedSettings
+from hard.stats import Counters
 from hard.types import HardError
 from test_daemon import Subscriber, run_embedded
+
+sys.path.insert(0, str(ROOT))
+
+from tools.lab import may_mount, small_disk
 
 
 @pytest.fixture
@@ -144,3 +155,67 @@ def test_a_broker_that_was_stopped_is_not_started_again(broker: EmbeddedBroker) 
     broker.check(0.0)
     broker.check(100.0)
     assert not psutil.Process().children()
+
+
+def test_a_store_that_clients_who_never_come_back_have_filled_is_emptied(tmp_path: Path, port: int) -> None:
+    """Else it takes no connection any more, however often everything is started again."""
+    made = EmbeddedBroker(EmbeddedSettings(port), tmp_path, store_bytes=1 << 22)
+    made.start()
+    broker = Broker(made.url, Counters(), presence="hard/status")
+    try:
+        gone = mqtt.Client(CallbackAPIVersion.VERSION2, "gone", clean_session=False)
+        gone.on_subscribe = lambda client, *_: client.disconnect()
+        gone.connect("127.0.0.1", port)
+        gone.subscribe("hard/+/event", 1)
+        gone.loop_forever()
+        broker.start()
+        assert broker.wait_ready(10)
+        lost = broker.losses
+        while broker.losses == lost:
+            broker.publish("hard/alice/event", bytes(100_000), qos=1)
+            broker.flush(1.0)
+
+        def serves() -> bool:
+            made.check(time.monotonic(), broker.losses)
+            return broker.wait_ready(0.1) and broker.publish("a", b"x", qos=1) and broker.flush(0.5)
+
+        wait_for(serves, 40, "an acknowledgement")
+    finally:
+        broker.stop()
+        made.stop()
+
+
+@pytest.mark.skipif(not may_mount(), reason="mounting needs root")
+def test_a_disk_that_was_full_and_has_room_again_is_written_again(tmp_path: Path, port: int) -> None:
+    """nats-server does not get over a write that failed."""
+    state = tmp_path / "state"
+    state.mkdir()
+    with small_disk(state, size="6m"):
+        made = EmbeddedBroker(EmbeddedSettings(port), state)
+        made.start()
+        broker = Broker(made.url, Counters(), presence="hard/status")
+        try:
+            broker.start()
+            assert broker.wait_ready(10)
+            fill = state / "fill"
+            with contextlib.suppress(OSError), fill.open("wb", buffering=0) as file:
+                while file.write(bytes(4096)):
+                    pass
+            for _ in range(20):
+                broker.publish("hard/alice/activity", bytes(1000), retain=True)
+            made.check(time.monotonic(), broker.losses)
+            wait_for(lambda: "no space left" in (state / "broker/nats.log").read_text(), what="a failure")
+            fill.unlink()
+
+            def serves() -> bool:
+                made.check(time.monotonic(), broker.losses)
+                return broker.wait_ready(0.1) and broker.publish("a", b"x", qos=1) and broker.flush(0.5)
+
+            wait_for(serves, 40, "an acknowledgement")
+            assert broker.publish("hard/alice/activity", b"kept", retain=True)
+            late = Subscriber(port, "hard/alice/activity")
+            wait_for(lambda: late.last("hard/alice/activity") == b"kept", what="the label")
+            late.broker.stop()
+        finally:
+            broker.stop()
+            made.stop()

@@ -247,12 +247,12 @@ class Proxy:
 
 
 @contextlib.contextmanager
-def small_disk(folder: Path, mode: str = "rw") -> Iterator[Path]:
+def small_disk(folder: Path, mode: str = "rw", size: str = "512k") -> Iterator[Path]:
     """A file system of its own; FaultError where this user may not mount one."""
     folder.mkdir(parents=True, exist_ok=True)
     if not may_mount():
         raise FaultError("mounting needs root")
-    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size=512k,{mode}", "tmpfs", str(folder)], check=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size},{mode}", "tmpfs", str(folder)], check=True)
     try:
         yield folder
     finally:

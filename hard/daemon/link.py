@@ -72,6 +72,6 @@ class Link:
         """Have the embedded broker started again where it ended; a failure where that is of no use."""
         if self._embedded and not self._runtime.stop.event.is_set():
             try:
-                self._embedded.check(time.monotonic())
+                self._embedded.check(time.monotonic(), self.broker.losses)
             except HardError as e:
                 self._runtime.stop.fail(str(e))
