@@ -43,6 +43,11 @@ class Store:
     def is_open(self) -> bool:
         return self._db is not None
 
+    @property
+    def is_lost(self) -> bool:
+        """Whether the open file has been deleted: nobody will read what is written to it."""
+        return self._db is not None and not self.path.exists()
+
     def open(self) -> None:
         """Open or create it; one that is damaged is put aside. Raises OSError or sqlite3.Error."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -295,6 +300,11 @@ class Totals:
     # the disk: an error is counted, and said once until it works again
 
     def _open(self) -> None:
+        if self._store.is_lost:
+            log.error("%s was deleted; daily totals begin anew, with today's", self._store.path)
+            self._store.close()
+            for device, total in self._today.items():
+                self._pending |= {(total.day, device, name): s for name, s in total.seconds.items()}
         if self._store.is_open:
             return
         try:

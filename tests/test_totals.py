@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import logging
+import shutil
 import sqlite3
 import threading
 from collections import defaultdict
@@ -323,6 +324,19 @@ def test_a_damaged_file_is_put_aside_and_totals_begin_anew(
     assert wire.sent[-1].seconds == {"walking": 5}
     assert stored(path) == {"walking": 5}
     assert path.with_name("totals.sqlite3.damaged").read_bytes().startswith(b"this is not SQLite")
+
+
+def test_a_folder_that_is_deleted_costs_no_seconds_of_today(path: Path) -> None:
+    """An open file outlives its deletion, and takes whatever is written; nobody would find it again."""
+    totals, _, _ = keeper(path)
+    totals.emit(walk(0, 60))
+    totals.tick(0.0, NOON_S)
+    shutil.rmtree(path.parent)
+    totals.emit(walk(61, 9))
+    totals.tick(60.0, NOON_S + 60.0)
+    totals.emit(walk(71, 9))
+    end(totals, 120.0, NOON_S + 120.0)
+    assert stored(path) == {"walking": 80}
 
 
 def test_totals_survive_their_json() -> None:
