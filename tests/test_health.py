@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import re
+import resource
 import signal
 import socket
 import struct
+import threading
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -15,6 +18,8 @@ from pathlib import Path
 import pytest
 
 from conftest import Hard, free_port, wait_for
+from hard.daemon.endpoint import Endpoint
+from hard.daemon.metrics import Metrics
 from hard.daemon.progress import Progress
 from hard.health import Health
 from hard.journal import MESSAGE_IDS, JournalHandler, wanted
@@ -238,3 +243,33 @@ def test_secrets_are_blotted_out_of_text_and_traceback() -> None:
     told = "\n".join(lines.texts + spread.lines())
     assert "canary" not in told
     assert "ValueError: ******** in an error" in told
+
+
+class Clock(threading.Event):
+    """Ends the first time that somebody waits for it."""
+
+    def wait(self, timeout: float | None = None) -> bool:
+        self.set()
+        return True
+
+
+def test_without_a_free_file_descriptor_the_endpoint_waits() -> None:
+    """Else it takes a whole core, since whoever could not be let in is there at once again."""
+    port = free_port()
+    endpoint = Endpoint(port, lambda: pytest.fail("asked"), Metrics(str, str))
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    clock = Clock()
+    serving = threading.Thread(target=endpoint.run, args=(clock,))
+    with socket.create_connection(("127.0.0.1", port)):
+        first_free = os.open(os.devnull, os.O_RDONLY)
+        os.close(first_free)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (first_free, hard))
+        try:
+            serving.start()
+            serving.join(10)
+            waits = not serving.is_alive()
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+            clock.set()
+            serving.join(10)
+    assert waits

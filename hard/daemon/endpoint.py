@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
+import socket
 import threading
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, HTTPServer
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
@@ -19,6 +20,7 @@ log = logging.getLogger(__name__)
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 HOST: Final = "127.0.0.1"
+TURN_S: Final = 0.5
 CLIENT_S: Final = 2.0  # whoever connects and says nothing is let go after this
 
 
@@ -36,13 +38,23 @@ class Endpoint(HTTPServer):
         super().__init__((HOST, port), _Handler)
         self.examine = examine
         self.metrics = metrics
+        self._stop = threading.Event()
 
     def run(self, stop: threading.Event) -> None:
         """Serve until the event; it is looked at every half second."""
-        self.timeout = 0.5
+        self.timeout = TURN_S
+        self._stop = stop
         while not stop.is_set():
             self.handle_request()
         self.server_close()
+
+    def get_request(self) -> tuple[socket.socket, Any]:
+        """The next connection. OSError where no file descriptor is free, after a pause: it stays the next."""
+        try:
+            return super().get_request()
+        except OSError:
+            self._stop.wait(TURN_S)
+            raise
 
     def handle_error(self, request: object, client_address: object) -> None:
         log.debug("http: a client went away", exc_info=True)
