@@ -24,6 +24,7 @@ from hard.mqtt.address import (
     tls_context,
 )
 from hard.mqtt.client import Client
+from hard.mqtt.packets import oversize
 from hard.mqtt.retained import Retained
 from hard.mqtt.subscriptions import Subscriptions
 from hard.stats import Counters, Drop
@@ -74,6 +75,7 @@ class Broker:
         self._troubles: set[str] = set()  # logged in this outage
         self.refusal: str | None = None  # why the broker last said no
         self.trouble: str | None = None  # the newest of this outage; None while connected
+        self._most_bytes: int | None = None  # of a packet, where the broker has said so (MQTT 5)
         self.losses = 0  # connections that the broker ended, or did not answer, so far
         self._rumour: tuple[float, str] | None = None  # when (monotonic) and how our presence was denied
         self._started = False
@@ -98,7 +100,12 @@ class Broker:
 
     def listen(self, filters: dict[str, int], on_message: OnMessage) -> None:
         """Subscribe to topic filters (filter -> QoS) on every connect. `on_message` runs in paho's thread."""
-        self.listen_many(filters, lambda messages: _each(messages, on_message))
+
+        def each(messages: list[tuple[str, bytes]]) -> None:
+            for message in messages:
+                on_message(*message)
+
+        self.listen_many(filters, each)
 
     def listen_many(self, filters: dict[str, int], on_messages: OnMessages) -> None:
         """The same, with all messages that came together: (topic, payload)."""
@@ -165,6 +172,8 @@ class Broker:
             if self._started or not retain:  # what is retained before the start is sent with it
                 self._counters.add(Drop.NOT_CONNECTED, len(messages))
             return 0
+        if self._most_bytes is not None:
+            messages = [message for message in messages if self._fits(*message)]
         room = max(0, self._max_queued - self._waiting)
         taken = messages[:room]
         if len(taken) < len(messages):
@@ -174,9 +183,8 @@ class Broker:
         sent = self._send_many(taken, qos, retain) if taken else 0
         self._counters.add(Drop.NOT_CONNECTED, len(taken) - sent)
         if retain and sent == len(taken):
-            for topic, payload in taken:
-                if not payload:
-                    self._retained.cleared(topic)
+            for topic in (topic for topic, payload in taken if not payload):
+                self._retained.cleared(topic)
         return sent
 
     def flush(self, timeout_s: float) -> bool:
@@ -203,7 +211,7 @@ class Broker:
         self._wire(on=False)  # without cycles paho's client goes with us, and closes its pair of sockets
 
     def _send(self, topic: str, payload: bytes, qos: int, retain: bool = True) -> bool:
-        return self._send_many([(topic, payload)], qos, retain) == 1
+        return not self._fits(topic, payload) or self._send_many([(topic, payload)], qos, retain) == 1
 
     def _send_many(self, messages: Sequence[tuple[str, bytes]], qos: int, retain: bool) -> int:
         """How many are on their way."""
@@ -220,6 +228,14 @@ class Broker:
         else:
             self._client.publish_assured(block, retain)
         return len(block)
+
+    def _fits(self, topic: str, payload: bytes) -> bool:
+        """Else the broker would hang up, and again whenever what is retained is renewed."""
+        if self._most_bytes is None or not oversize(topic, payload, self._most_bytes):
+            return True
+        self._counters.add(Drop.REFUSED)
+        log.warning("%s: allows %d bytes a message, too few for %s", self.url, self._most_bytes, topic)
+        return False
 
     def _send_once(self, topic: str, payload: bytes, retain: bool) -> bool:
         """QoS 2, paho's way."""
@@ -268,6 +284,7 @@ class Broker:
         self.trouble = None
         log.info("connected to %s", self.url, extra={"kind": "connected"})
         room = getattr(p, "ReceiveMaximum", MAX_IN_FLIGHT + QOS_2_IN_FLIGHT)  # of MQTT 5
+        self._most_bytes = getattr(p, "MaximumPacketSize", None)
         self._client.at_once = max(1, min(MAX_IN_FLIGHT, room - QOS_2_IN_FLIGHT))
         self._client.resume()
         if self._subscriptions.renew():
@@ -363,8 +380,7 @@ class Broker:
     def _take(self, messages: list[tuple[bytes, bytes]]) -> None:
         named: list[tuple[str, bytes]] = []
         for topic, payload in messages:
-            name = self._topics.get(topic)
-            if name is None:
+            if (name := self._topics.get(topic)) is None:
                 name = self._new_topic(topic)
             if name in self._on_topic:
                 self._on_topic[name](name, payload)
@@ -378,13 +394,7 @@ class Broker:
         if len(self._topics) >= MAX_TOPICS:
             self._topics.clear()
         try:
-            name = self._topics[topic] = topic.decode()
+            self._topics[topic] = topic.decode()
         except UnicodeDecodeError:
             self._counters.add(Drop.BAD_DEVICE)
-            return ""
-        return name
-
-
-def _each(messages: list[tuple[str, bytes]], on_message: OnMessage) -> None:
-    for topic, payload in messages:
-        on_message(topic, payload)
+        return self._topics.get(topic, "")

@@ -29,7 +29,7 @@ class Drop(enum.StrEnum):
     FRAME_REPLACED = "frame_replaced"  # frames: the video engine fell behind, a newer one took their place
     OUTBOX_FULL = "outbox_full"  # labels: the broker does not take them fast enough
     NOT_CONNECTED = "not_connected"  # labels: no broker to take them
-    REFUSED = "refused"  # messages of QoS 1: the broker did not take them, and said so (MQTT 5)
+    REFUSED = "refused"  # messages: an MQTT 5 broker did not take them, or would not: they are too large
     TOTALS_NOT_WRITTEN = "totals_not_written"  # writes: the disk failed; the seconds wait for the next
 
 

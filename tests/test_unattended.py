@@ -93,3 +93,25 @@ def test_what_an_earlier_run_left_is_found_also_where_the_broker_comes_late(serv
     looking.join()
     other.broker.stop()
     broker.stop()
+
+
+@pytest.mark.mosquitto
+def test_a_message_larger_than_the_broker_allows_costs_itself_and_not_the_connection(
+    server: Mosquitto,
+) -> None:
+    """A retained one would cost every connection to come, too."""
+    server.start("allow_anonymous true\nmax_packet_size 2000")
+    counters = Counters()
+    broker = Broker(BrokerUrl("127.0.0.1", server.port, mqtt5=True), counters, presence="hard/status")
+    broker.publish("before", bytes(3000), qos=1, retain=True)
+    broker.start()
+    assert broker.wait_ready(10)
+    late = Subscriber(server.port, "hard/#")
+    broker.publish("after", bytes(3000), qos=1, retain=True)
+    most = 2000 - len("hard/a/activity") - 10
+    assert broker.publish_many([("hard/a/activity", bytes(n)) for n in (3000, most)], 1) == 1
+    wait_for(lambda: late.last("hard/a/activity") == bytes(most), what="what fits")
+    assert broker.flush(10)
+    assert (broker.losses, counters[Drop.REFUSED]) == (0, 3)
+    late.broker.stop()
+    broker.stop()

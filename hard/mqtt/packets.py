@@ -9,6 +9,7 @@ RETAIN: Final = 0x01
 QOS_1: Final = 0x02
 QOS: Final = 0x06  # bits of a PUBLISH's first byte
 PUBACK: Final = 0x40
+MOST_AROUND: Final = 10  # bytes of a PUBLISH besides topic and payload, its properties empty
 REFUSED: Final = 0x80  # from here on a reason says that the message was not taken
 
 
@@ -31,6 +32,11 @@ def encoded(length: int) -> bytes:
         length >>= 7
     out.append(length)
     return bytes(out)
+
+
+def oversize(topic: str, payload: bytes, most: int) -> bool:
+    """Whether a PUBLISH may be larger than so many bytes; of one nearly as large, too."""
+    return len(topic.encode()) + len(payload) + MOST_AROUND > most
 
 
 def publish(head: int, topic: bytes, middle: bytes, payload: bytes) -> tuple[bytes, ...]:
