@@ -25,6 +25,7 @@ from hard.mqtt.address import (
 )
 from hard.mqtt.client import Client
 from hard.mqtt.packets import oversize
+from hard.mqtt.presence import Presence
 from hard.mqtt.retained import Retained
 from hard.mqtt.subscriptions import Subscriptions
 from hard.stats import Counters, Drop
@@ -37,7 +38,6 @@ OnMessage = Callable[[str, bytes], None]
 OnMessages = Callable[[list[tuple[str, bytes]]], None]
 MAX_BACKOFF_S: Final = 5  # labels are to flow again within 10 s of the end of any trouble
 STOP_S: Final = 1.0
-RUMOUR_S: Final = 2.0  # a broker that ends publishes our last will, to us too, and then is gone
 MAX_IN_FLIGHT: Final = 200  # messages of QoS 1 not acknowledged yet, since that is read after a rest
 QOS_2_IN_FLIGHT: Final = 4  # besides; mosquitto 2.0 drops some of both where they are more than 20
 MAX_TOPICS: Final = 65_536  # remembered as text
@@ -62,7 +62,6 @@ class Broker:
         self._counters = counters
         self._keepalive_s = keepalive_s
         self._max_queued = max_queued
-        self._presence = presence
         self._on_messages: OnMessages | None = None
         self._on_topic: dict[str, OnMessage] = {}
         self._topics: dict[bytes, str] = {}
@@ -77,12 +76,15 @@ class Broker:
         self.trouble: str | None = None  # the newest of this outage; None while connected
         self._most_bytes: int | None = None  # of a packet, where the broker has said so (MQTT 5)
         self.losses = 0  # connections that the broker ended, or did not answer, so far
-        self._rumour: tuple[float, str] | None = None  # when (monotonic) and how our presence was denied
         self._started = False
         protocol = MQTTProtocolVersion.MQTTv5 if url.mqtt5 else MQTTProtocolVersion.MQTTv311
         client_id = f"hard-{secrets.token_hex(4)}"
         self._client = Client(CallbackAPIVersion.VERSION2, client_id, protocol=protocol)
         self._subscriptions = Subscriptions(self._client, str(url))
+        self._presence: Presence | None = None
+        if presence:
+            self._presence = Presence(presence, self._client, self._say, str(url))
+            self._on_topic[presence] = self._presence.heard
 
     @property
     def connected(self) -> bool:
@@ -100,12 +102,7 @@ class Broker:
 
     def listen(self, filters: dict[str, int], on_message: OnMessage) -> None:
         """Subscribe to topic filters (filter -> QoS) on every connect. `on_message` runs in paho's thread."""
-
-        def each(messages: list[tuple[str, bytes]]) -> None:
-            for message in messages:
-                on_message(*message)
-
-        self.listen_many(filters, each)
+        self.listen_many(filters, lambda messages: _each(messages, on_message))
 
     def listen_many(self, filters: dict[str, int], on_messages: OnMessages) -> None:
         """The same, with all messages that came together: (topic, payload)."""
@@ -141,9 +138,6 @@ class Broker:
             client.tls_set_context(tls_context(self.url))
             if self.url.insecure:
                 log.warning("%s: broker.tls.insecure: anyone can pose as this broker", self.url)
-        if self._presence:
-            client.will_set(self._presence, "offline", qos=1, retain=True)
-            self._on_topic[self._presence] = self._someone_said
         client.reconnect_delay_set(1, MAX_BACKOFF_S)
         client.max_queued_messages_set(self._max_queued)
         client.max_inflight_messages_set(QOS_2_IN_FLIGHT)
@@ -183,8 +177,9 @@ class Broker:
         sent = self._send_many(taken, qos, retain) if taken else 0
         self._counters.add(Drop.NOT_CONNECTED, len(taken) - sent)
         if retain and sent == len(taken):
-            for topic in (topic for topic, payload in taken if not payload):
-                self._retained.cleared(topic)
+            for topic, payload in taken:
+                if not payload:
+                    self._retained.cleared(topic)
         return sent
 
     def flush(self, timeout_s: float) -> bool:
@@ -201,14 +196,17 @@ class Broker:
         self._started = False
         if self._client.is_connected():
             self.flush(0.5)
-            if self._presence:  # ahead of what waits for acknowledgements: our end takes the last will back
-                self._send(self._presence, b"stopped", 0)
+            if self._presence:
+                self._presence.end()
                 self.flush(0.5)
         self._client.disconnect()
         ending = threading.Thread(target=self._client.loop_stop, daemon=True)
         ending.start()  # it joins paho's thread, which may hang on a frozen connection
         ending.join(STOP_S)
         self._wire(on=False)  # without cycles paho's client goes with us, and closes its pair of sockets
+
+    def _say(self, topic: str, payload: bytes) -> bool:
+        return self._send(topic, payload, 0)
 
     def _send(self, topic: str, payload: bytes, qos: int, retain: bool = True) -> bool:
         return not self._fits(topic, payload) or self._send_many([(topic, payload)], qos, retain) == 1
@@ -300,9 +298,8 @@ class Broker:
         self._retained.renew()  # paho has repeated by now what the loss interrupted: ours is the newest
         self._renew()
         self._ready.set()
-        if self._presence:  # now whoever waited for it is heard
-            self._send(self._presence, b"online", 1)
-            self._client.subscribe(self._presence, 1)
+        if self._presence:
+            self._presence.begin()
 
     def _renew(self) -> None:
         # beside the labels, in at most half of the queue
@@ -317,7 +314,8 @@ class Broker:
     ) -> None:
         self._ready.clear()
         self._subscriptions.lost()
-        self._rumour = None
+        if self._presence:
+            self._presence.lost()
         lost = self._let_go()
         if not reason.is_failure:
             return
@@ -353,23 +351,10 @@ class Broker:
             self._waiting = max(0, self._waiting - self._blocks.pop(mid, 1))
         self._renew()
 
-    def _someone_said(self, topic: str, presence: bytes) -> None:
-        """Another daemon of the same prefix went, or the broker tells late of our own last connection."""
-        if presence != b"online" and self._started and self.connected:
-            said = presence.decode("utf-8", "replace")[:20]
-            self._rumour = self._rumour or (time.monotonic(), said)
-            self._send(topic, b"online", 1)
-
     def _turn(self) -> None:
         self._renew()
-        if self._rumour is None or time.monotonic() - self._rumour[0] < RUMOUR_S:
-            return
-        log.warning(
-            "%s: %s was %r, which is wrong while this daemon runs, and is `online` again; "
-            "daemons that run side by side each want their own output.prefix",
-            *(self.url, self._presence, self._rumour[1]),
-        )
-        self._rumour = None
+        if self._presence:
+            self._presence.turn()
 
     def _assured(self, acknowledged: int, refused: int) -> None:
         with self._waiting_lock:
@@ -380,7 +365,8 @@ class Broker:
     def _take(self, messages: list[tuple[bytes, bytes]]) -> None:
         named: list[tuple[str, bytes]] = []
         for topic, payload in messages:
-            if (name := self._topics.get(topic)) is None:
+            name = self._topics.get(topic)
+            if name is None:
                 name = self._new_topic(topic)
             if name in self._on_topic:
                 self._on_topic[name](name, payload)
@@ -394,7 +380,13 @@ class Broker:
         if len(self._topics) >= MAX_TOPICS:
             self._topics.clear()
         try:
-            self._topics[topic] = topic.decode()
+            name = self._topics[topic] = topic.decode()
         except UnicodeDecodeError:
             self._counters.add(Drop.BAD_DEVICE)
-        return self._topics.get(topic, "")
+            return ""
+        return name
+
+
+def _each(messages: list[tuple[str, bytes]], on_message: OnMessage) -> None:
+    for topic, payload in messages:
+        on_message(topic, payload)

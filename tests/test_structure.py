@@ -28,7 +28,7 @@ LAYERS = [
     {"smoothing", "history", "stream", "align", "mqtt.address", "mqtt.retained", "totals"},
     {"recordings", "mqtt.pulse", "mqtt.assured", "mqtt.passwords", "sdnotify", "daemon.runfile"},
     {"imu", "model", "torchscript", "onnx", "placement", "recall", "personal.adapter"},
-    {"mqtt.client", "mqtt.subscriptions", "broker"},
+    {"mqtt.client", "mqtt.subscriptions", "mqtt.presence", "broker"},
     {"video"},
     {"recognizer", "embedded", "sources", "sinks", "phones", "nets"},
     {"engine", "table", "datasets", "listen", "devices", "welcome"},
