@@ -16,7 +16,7 @@ from hard.imu import Imu, Limits
 from hard.model import Model, load_model
 from hard.novelty import Motion, measure
 from hard.personal.adapter import Adapter
-from hard.personal.profiles import Head
+from hard.personal.profiles import Head, checked_rotation
 from hard.placement import Placement
 from hard.recall import Recall
 from hard.stats import Counters, Drop
@@ -90,17 +90,19 @@ class Recognizer:
         self.feed([Chunk(device, at, values, time.monotonic(), gyro)])
         return self.step()
 
-    def wear(self, device: str, rotation: F64 | None = None, head: Head | None = None) -> None:
+    def wear(self, device: str, rotation: ArrayLike | None = None, head: Head | None = None) -> None:
         """From now on turn a device's samples, and adapt what the model says of it; None: do not.
 
-        rotation: (3, 3), the device's axes -> the models'; see gait.py. Its window starts anew.
+        rotation: (3, 3), the device's axes -> the models'; see gait.py. Its window starts anew. Raises
+        ValueError for what is not a rotation.
         """
+        turn = None if rotation is None else checked_rotation(rotation)
         self._adapters = {key: adapter for key, adapter in self._adapters.items() if key[0] != device}
         self._rotations.pop(device, None)
         self._heads.pop(device, None)
         self._forget([device])
-        if rotation is not None:
-            self._rotations[device] = rotation
+        if turn is not None:
+            self._rotations[device] = turn
         if head is not None:
             self._heads[device] = head
         if self._full.forget(device) or (self._acc and self._acc[0].forget(device)):

@@ -18,6 +18,7 @@ from conftest import ROOT
 from hard.card import SensorCard, find_model, list_models, read_card
 from hard.imu import CHANNELS, Imu, Limits
 from hard.model import load_model
+from hard.personal.gait import Worn
 from hard.stats import Counters
 from hard.synthetic import SyntheticPhone
 from hard.torchscript import computes_bfloat16
@@ -55,6 +56,19 @@ def test_predictions_do_not_depend_on_how_samples_are_pushed(size: int) -> None:
 def test_other_shapes_are_refused(t: tuple[int, ...], samples: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match=r"expected t \(n,\) and samples \(n, 6\)"):
         hard.Recognizer("lstm-waist").push("a", np.zeros(t), np.zeros(samples))
+
+
+def test_a_device_is_turned_by_rows_of_numbers_and_by_nothing_but_a_rotation() -> None:
+    recognizer = hard.Recognizer("lstm-waist")
+    t, samples = SyntheticPhone(0).read(0, 200)
+    plain = recognizer.push("plain", t, samples)
+    recognizer.wear("turned", Worn(((0.0, 1.0, 0.0), (0.0, 0.0, 1.0), (1.0, 0.0, 0.0)), 1.0).rotation)
+    (again, *_) = recognizer.push("turned", t, samples[:, [2, 0, 1, 5, 3, 4]])
+    assert again.probabilities == pytest.approx(plain[0].probabilities, abs=1e-5)
+    mirror, half = np.diag([1, 1, -1]), np.eye(3) / 2
+    for wrong in (mirror, half, np.eye(2), np.full((3, 3), np.nan), [[1, 0, 0], [0, 1], [0]], "x"):
+        with pytest.raises(ValueError, match="expected a rotation"):
+            recognizer.wear("turned", wrong)
 
 
 @pytest.mark.parametrize("name", MODELS)

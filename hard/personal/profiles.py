@@ -14,6 +14,7 @@ from urllib.parse import quote
 
 import msgspec
 import numpy as np
+from numpy.typing import ArrayLike
 
 from hard.types import F64, HardError
 
@@ -21,6 +22,17 @@ log = logging.getLogger(__name__)
 
 MAX_STEM: Final = 120  # characters; a device's name has up to 64, and in a file's name each may become twelve
 SETTLED_S: Final = 2.0  # a folder changed less long ago may change again within the resolution of its time
+
+
+def checked_rotation(rotation: ArrayLike) -> F64:
+    """(3, 3); raises ValueError where it is not orthonormal, or mirrors."""
+    try:
+        r = np.asarray(rotation, np.float64)
+    except (TypeError, ValueError):  # rows of several lengths, or no numbers
+        r = np.zeros(0)
+    if r.shape != (3, 3) or not np.allclose(r @ r.T, np.eye(3), atol=1e-3) or np.linalg.det(r) < 0:
+        raise ValueError("rotation: expected a rotation, three rows of three")
+    return r
 
 
 class Calibration(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -32,9 +44,7 @@ class Calibration(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     likeness: float
 
     def __post_init__(self) -> None:
-        r = np.array([row for row in self.rotation if len(row) == 3])
-        if r.shape != (3, 3) or not np.allclose(r @ r.T, np.eye(3), atol=1e-3) or np.linalg.det(r) < 0:
-            raise ValueError("rotation: expected a rotation, three rows of three")
+        checked_rotation(self.rotation)
 
 
 class Head(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
