@@ -177,3 +177,7 @@ def test_an_extension_that_does_not_load_is_named(name: str, why: str) -> None:
 def test_files_stay_small() -> None:
     files = [*MODULES, *(ROOT / "tools").glob("*.py"), *(ROOT / "tests").glob("*.py")]
     assert {str(p): n for p in files if (n := len(p.read_text("utf-8").splitlines())) > 400} == {}
+
+
+def test_type_checkers_of_other_projects_read_our_types() -> None:
+    assert (Path(hard.__file__).parent / "py.typed").is_file()
