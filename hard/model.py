@@ -122,7 +122,7 @@ def _onnx(file: Path, card: SensorCard) -> Model:
     try:
         from hard.onnx import OnnxModel
     except ModuleNotFoundError as e:
-        raise HardError(f"engine.runtime onnx needs {e.name}: pip install 'hard[onnx]'") from None
+        raise HardError(f"engine.runtime onnx needs {e.name}; pip install 'hard[onnx]'") from None
     return OnnxModel(card, _read_weights(file, card.onnx_sha256))
 
 

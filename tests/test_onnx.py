@@ -94,6 +94,14 @@ def test_offline_commands_do_without_torch_too(hard: Hard, tmp_path: Path, comma
     assert (without.stdout + without.stderr).count("\n") >= (10 if command == "classify" else 1)
 
 
+def test_a_machine_without_onnx_runtime_is_told_what_to_install(hard: Hard, tmp_path: Path) -> None:
+    (tmp_path / "onnxruntime.py").write_text("raise ModuleNotFoundError(name='onnxruntime')")
+    lib = f"{tmp_path}:{hard.env.get('PYTHONPATH', '')}"
+    done = hard.run("check", HARD__ENGINE__RUNTIME="onnx", PYTHONPATH=lib)
+    assert "imu.model: engine.runtime onnx needs onnxruntime\n" in done.stdout
+    assert done.stdout.count("-> pip install 'hard[onnx]'") == 3
+
+
 def copy(tmp_path: Path, **changes: object) -> Path:
     folder = tmp_path / "lstm-waist"
     shutil.copytree(find_model("lstm-waist"), folder)
