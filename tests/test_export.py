@@ -23,7 +23,15 @@ from hard.model import load_model
 from hard.nets.lstm import Lstm
 from hard.types import F32, HardError
 from tools.evaluate import evaluate, score
-from tools.export import Probabilities, check_export, export, new_card, with_probabilities
+from tools.export import (
+    Probabilities,
+    check_export,
+    export,
+    load_weights,
+    new_card,
+    read_checkpoint,
+    with_probabilities,
+)
 from tools.presets import PRESETS, SHIPPED
 from tools.scores import calibration_error
 
@@ -139,6 +147,28 @@ def test_evaluate_without_data_says_so_in_one_line(how: list[str], tmp_path: Pat
     assert done.stdout == ""
     assert done.stderr.count("\n") == 1
     assert "nowhere" in done.stderr
+
+
+@pytest.mark.parametrize("kind", ["text", "torchscript", "another's", "nothing"])
+def test_a_file_that_is_no_checkpoint_is_refused_with_the_tool_that_makes_one(
+    kind: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "file"
+    if kind == "torchscript":
+        path.write_bytes((COMMITTED["lstm-acc"] / "model.pt").read_bytes())
+    elif kind == "another's":
+        torch.save({"seed": 0, "weights": {}}, path)
+    else:
+        path.write_text("not a checkpoint" if kind == "text" else "")
+    with pytest.raises(HardError, match=r"file: not a checkpoint of tools/train_sensor\.py; train one"):
+        read_checkpoint(path, "tools/train_sensor.py", "preset")
+
+
+def test_weights_of_another_network_are_refused(net: Probabilities, tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    torch.save({"seed": 0, "weights": small(6).state_dict()}, path)
+    with pytest.raises(HardError, match="file: weights of another network; train it anew"):
+        load_weights(net, read_checkpoint(path, "tools/train_pocket.py"), path)
 
 
 @pytest.mark.parametrize("name", COMMITTED)

@@ -8,10 +8,11 @@ from __future__ import annotations
 import argparse
 import hashlib
 import io
+import pickle
 import sys
 import warnings
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 import numpy as np
@@ -216,6 +217,29 @@ def rebuild(folder: Path, card: SensorCard) -> nn.Module:
     return net.eval()
 
 
+def read_checkpoint(path: Path, tool: str, *keys: str) -> dict[str, Any]:
+    """What this training tool has written, with `keys` in it; raises HardError for anything else."""
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", ".*TorchScript archive", UserWarning)  # which it refuses then
+            saved = torch.load(path, weights_only=True)
+    except OSError as e:
+        raise HardError(f"{path}: {e.strerror}; train it with {tool}") from None
+    except (RuntimeError, pickle.UnpicklingError, EOFError):
+        saved = None
+    if not isinstance(saved, dict) or not {*keys, "seed", "weights"} <= saved.keys():
+        raise HardError(f"{path}: not a checkpoint of {tool}; train one with it")
+    return saved
+
+
+def load_weights(net: nn.Module, saved: dict[str, Any], path: Path) -> None:
+    """HardError where they are another network's."""
+    try:
+        net.load_state_dict(saved["weights"])
+    except RuntimeError:
+        raise HardError(f"{path}: weights of another network; train it anew") from None
+
+
 def again(folder: Path, data: Path) -> SensorCard:
     """Export a model's own weights; what its card says of training and of folds stays."""
     card = read_card(folder)
@@ -246,14 +270,13 @@ def main() -> None:
         card = again(args.checkpoint, data)
         Console().print(f"{args.checkpoint}: sha256 {card.sha256[:12]}; next: tools/export_onnx.py")
         return
-    try:
-        saved = torch.load(args.checkpoint, weights_only=True)
-    except OSError as e:
-        raise HardError(f"{args.checkpoint}: {e.strerror}; train it with tools/train_sensor.py") from None
+    saved = read_checkpoint(args.checkpoint, "tools/train_sensor.py", "preset")
     name = saved["preset"]
+    if name not in PRESETS:
+        raise HardError(f"{args.checkpoint}: of preset {name!r}; tools/export_video.py exports webcam's")
     preset = PRESETS[name]
     net = preset.build(len(LABELS), len(preset.channels))
-    net.load_state_dict(saved["weights"])
+    load_weights(net, saved, args.checkpoint)
     folder = args.out or Path("models") / name
     command = f"python tools/train_sensor.py --preset {name} --seed {saved['seed']}"
     training = {"command": f"{command}; then python tools/export.py build/{name}/checkpoint.pt"}

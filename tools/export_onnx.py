@@ -61,11 +61,16 @@ def to_onnx(net: nn.Module, window: int, channels: int, state: int = 0) -> bytes
     return out.getvalue()
 
 
-def export_onnx(folder: Path, real: F32) -> SensorCard:
-    """Write model.onnx and its sha256 in the card; raises HardError where it differs from torch."""
+def sensor_card(folder: Path) -> SensorCard:
     card = read_card(folder)
     if not isinstance(card, SensorCard):
         raise HardError(f"{folder}: a model of video; only models of motion are exported")
+    return card
+
+
+def export_onnx(folder: Path, real: F32) -> SensorCard:
+    """Write model.onnx and its sha256 in the card; raises HardError where it differs from torch."""
+    card = sensor_card(folder)
     graph = to_onnx(rebuild(folder, card), card.windowing.window, len(card.channels), card.state)
     card = msgspec.structs.replace(card, onnx_sha256=hashlib.sha256(graph).hexdigest())
     (folder / "model.onnx").write_bytes(graph)
@@ -93,8 +98,7 @@ def main() -> None:
     torch.set_num_threads(1)
     for name in args.models:
         folder = find_model(name)
-        card = read_card(folder)
-        assert isinstance(card, SensorCard)
+        card = sensor_card(folder)
         real, _ = official_windows(data_dir(args.data), "train", card.windowing)
         export_onnx(folder, real[::8])
 

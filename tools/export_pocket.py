@@ -20,7 +20,7 @@ from hard.model import load_model
 from hard.nets.pocket import LstmPocket
 from hard.types import HardError, MotionRange, Windowing
 from tools.evaluate_sets import evaluate
-from tools.export import Stepping, export, state_texts, write_card
+from tools.export import Stepping, export, load_weights, read_checkpoint, state_texts, write_card
 from tools.pocket_pool import (
     AVERAGING_S,
     LABELS,
@@ -126,12 +126,9 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(1)
     data = data_dir(args.data)
-    try:
-        saved = torch.load(args.checkpoint, weights_only=True)
-    except OSError as e:
-        raise HardError(f"{args.checkpoint}: {e.strerror}; train it with tools/train_pocket.py") from None
+    saved = read_checkpoint(args.checkpoint, "tools/train_pocket.py")
     net = LstmPocket(len(LABELS))
-    net.load_state_dict(saved["weights"])
+    load_weights(net, saved, args.checkpoint)
     card = new_card(net, f"python tools/train_pocket.py --seed {saved['seed']}")
     pool = read_pocket_pool(data, card.windowing, SETS, CHANNELS)
     real = pool.windows(at_hops(pool, 16 * card.windowing.window)[0]).numpy()

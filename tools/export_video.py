@@ -23,7 +23,7 @@ from hard.model import load_video_model
 from hard.nets.webcam import WebcamLrcn
 from hard.torchscript import TorchScriptVideoModel
 from hard.types import U8, HardError
-from tools.export import TOLERANCE, script, write_model
+from tools.export import TOLERANCE, load_weights, read_checkpoint, script, write_model
 from tools.scores import Scores
 from tools.webcam import CLIP, FOLDS, HELD_OUT, LABELS
 
@@ -141,12 +141,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help=f"model folder (default: models/{NAME})")
     args = parser.parse_args()
     torch.set_num_threads(1)
-    try:
-        saved = torch.load(args.checkpoint, weights_only=True)
-    except OSError as e:
-        raise HardError(f"{args.checkpoint}: {e.strerror}; train it with tools/train_video.py") from None
+    saved = read_checkpoint(args.checkpoint, "tools/train_video.py --preset webcam", "steps")
     net = WebcamLrcn(len(LABELS))
-    net.load_state_dict(saved["weights"])
+    load_weights(net, saved, args.checkpoint)
     data = data_dir(args.data)
     items = (weizmann(data) + webcam_clips(data))[::9]
     real = np.stack([read_video(i.path, CLIP.size)[0][: CLIP.frames] for i in items])
