@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import IO
 
 import pytest
 
@@ -18,8 +19,14 @@ from conftest import ROOT
 
 
 class Quiet(SimpleHTTPRequestHandler):
+    """Of `broken.zip` the second half does not come."""
+
     def log_message(self, format: str, *args: object) -> None:
         pass
+
+    def copyfile(self, source: IO[bytes], outputfile: IO[bytes]) -> None:
+        content = source.read()
+        outputfile.write(content[: len(content) // 2] if self.path == "/broken.zip" else content)
 
 
 @pytest.fixture
@@ -87,6 +94,8 @@ def test_what_is_wanted_is_unpacked_also_from_a_zip_inside(site: tuple[str, Path
             "not a zip file; where it has moved, give the new address",
         ),
         ("other.zip", packed({"a.txt": b""}), "another layout"),
+        ("broken.zip", packed({"a.txt": b"x" * 1000}), "bytes; try again\n"),
+        ("a b.zip", None, "where it has moved, give the new address"),
     ],
 )
 def test_an_archive_that_is_not_there_or_another(
@@ -109,6 +118,7 @@ def test_an_archive_that_is_not_there_or_another(
         (("hapd",), "no data set named 'hapd'; there is: hapt"),
         (("ucf50",), "has to be fetched by hand: https://www.crcv.ucf.edu"),
         (("hapt", "motionsense", "--url", "http://x"), "name one"),
+        (("hapt", "--url", "x.zip"), "unknown url type: 'x.zip'; where it has moved, give the new address"),
     ],
 )
 def test_wrong_arguments_say_what_is_right(arguments: tuple[str, ...], expected: str) -> None:

@@ -5,13 +5,14 @@ python tools/fetch_data.py hapt motionsense sp_sw_har
 
 from __future__ import annotations
 
+import http.client
 import io
 import re
 import sys
 import tempfile
-import urllib.error
 import urllib.request
 import zipfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Final
@@ -94,11 +95,11 @@ def fetch(url: str, member: str, folder: Path) -> int:
     with tempfile.TemporaryFile() as archive:
         try:
             download(url, archive)
-        except (OSError, urllib.error.URLError) as e:
+        except (OSError, ValueError, http.client.HTTPException) as e:  # ValueError: of an address
             raise HardError(f"{url}: {e}; {MOVED}") from None
         try:
             found = list(members(archive, re.compile(member)))
-        except zipfile.BadZipFile:
+        except (zipfile.BadZipFile, zlib.error):
             raise HardError(f"{url}: not a zip file; {MOVED}") from None
         if not found:
             raise HardError(f"{url}: nothing in it is called {member}; it has another layout than expected")
@@ -117,6 +118,8 @@ def download(url: str, to: IO[bytes]) -> None:
         while block := answer.read(BLOCK):
             to.write(block)
             progress.update(task, advance=len(block))
+        if size and to.tell() < int(size):
+            raise HardError(f"{url}: broke off after {to.tell():,} of {int(size):,} bytes; try again")
 
 
 def members(archive: IO[bytes], wanted: re.Pattern[str]) -> Iterator[tuple[str, bytes]]:
