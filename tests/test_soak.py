@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -10,7 +11,16 @@ from conftest import ROOT
 
 sys.path.insert(0, str(ROOT))
 
-from tools.soak import soak
+from tools.soak import recordings, soak
+
+
+def test_a_data_folder_without_hapt_is_played_synthetically(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HARD_DATA", str(tmp_path))
+    source, samples = recordings()
+    assert source == "synthetic"
+    assert len(samples) > 0
 
 
 @pytest.mark.mosquitto

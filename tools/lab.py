@@ -82,6 +82,8 @@ class Lab:
     def start_broker(self, settings: str = "allow_anonymous true") -> None:
         config = self.folder / "mosquitto.conf"
         config.write_text(f"listener {self.port} 127.0.0.1\nuser root\n{settings}\nmax_queued_messages 0\n")
+        if not shutil.which("mosquitto"):
+            raise FaultError("mosquitto is not on PATH: apt-get install mosquitto")
         self._mosquitto = subprocess.Popen(["mosquitto", "-c", str(config)], stderr=subprocess.DEVNULL)
         wait_for(lambda: listening(self.port), "mosquitto")
 

@@ -54,10 +54,12 @@ class Soak(msgspec.Struct):
 def recordings() -> tuple[str, list[F32]]:
     """The samples of all HAPT recordings; synthetic ones where they are absent."""
     try:
-        folder = data_dir() / "hapt/RawData"
-        return "HAPT", [read_recording(p).samples for p in sorted(folder.glob("acc_exp*"))]
+        files = sorted((data_dir() / "hapt/RawData").glob("acc_exp*"))
     except HardError:
-        return "synthetic", [SyntheticPhone(n).read(0, 15_000)[1] for n in range(16)]
+        files = []
+    if files:
+        return "HAPT", [read_recording(p).samples for p in files]
+    return "synthetic", [SyntheticPhone(n).read(0, 15_000)[1] for n in range(16)]
 
 
 def batches(samples: list[F32], device: int) -> Iterator[F32]:
