@@ -46,6 +46,24 @@ def test_bench_counts_every_label_of_a_small_load() -> None:
     assert 0 < report["latency_ms"]["p50"] <= report["latency_ms"]["p99"]
 
 
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (("tools/bench.py", "sweep", "--phones", "10,x"), "expected numbers of phones such as 10,100"),
+        (("tools/bench.py", "sweep", "--phones", "0"), "expected numbers of phones such as 10,100"),
+        (("tools/bench.py", "window", "--model", "nope"), "Error: no model named 'nope'"),
+        (("tools/bench.py", "webcam", "--model", "nope"), "error: no model named 'nope'"),
+        (("tools/naive_daemon.py",), "usage: naive_daemon.py HOST PORT"),
+    ],
+)
+def test_wrong_arguments_are_told_without_a_traceback(arguments: tuple[str, ...], expected: str) -> None:
+    command = [sys.executable, *arguments]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode != 0
+    assert expected in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 @pytest.mark.parametrize("dialect", DIALECTS)
 def test_the_load_is_an_unbroken_stream_for_every_phone(dialect: str) -> None:
     load = Phones(40, 0.5, dialect)

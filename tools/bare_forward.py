@@ -21,7 +21,7 @@ from hard.imu import Imu, Limits
 from hard.model import Precision, Runtime, load_model
 from hard.stats import Counters
 from hard.synthetic import SyntheticPhone
-from hard.types import F32, Chunk, Windowing
+from hard.types import F32, Chunk, HardError, Windowing
 
 PHONES: Final = 32  # as many as the load has voices
 SAMPLES: Final = 3000  # of each: all six activities
@@ -64,4 +64,7 @@ def windows(windowing: Windowing, batch: int) -> list[F32]:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except HardError as e:
+        sys.exit(str(e))

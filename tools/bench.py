@@ -23,6 +23,7 @@ from rich.table import Table
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # `python tools/x.py` and `python -m tools.x`
 
+from hard.types import HardError
 from tools import bench_instances, bench_webcam
 from tools.bench_phones import Load, Report, forward_us, measure
 from tools.swarm import DIALECTS
@@ -66,7 +67,7 @@ batch = click.option(
     default=0.5,
     show_default=True,
     type=click.FloatRange(min=0.02, max=10),
-    help="0.02: one",
+    help="Seconds of samples a message; 0.02: one sample.",
 )
 seconds = click.option(
     "--seconds", default=20.0, show_default=True, type=click.FloatRange(min=5), help="Measured time of a run."
@@ -76,6 +77,16 @@ warm_up = click.option(
 )
 model = click.option("--model", default="lstm-waist", show_default=True)
 as_json = click.option("--json", "as_json", is_flag=True, help="JSON on stdout, one object a run.")
+
+
+def numbers(text: str) -> list[int]:
+    try:
+        found = [int(n) for n in text.split(",")]
+    except ValueError:
+        found = []
+    if not found or min(found) < 1:
+        raise click.BadParameter(f"{text!r}; expected numbers of phones such as 10,100,1000")
+    return found
 
 
 @click.group()
@@ -103,13 +114,20 @@ def phones(phones: int, profile: bool, as_json: bool, **of_load: object) -> None
 
 
 @cli.command()
-@click.option("--phones", "counts", default="10,100,1000,5000,10000", show_default=True, metavar="N,N,...")
+@click.option(
+    "--phones",
+    "counts",
+    default="10,100,1000,5000,10000",
+    show_default=True,
+    metavar="N,N,...",
+    callback=lambda _context, _option, text: numbers(text),
+)
 @options(dialect, batch, seconds, warm_up, model, as_json)
-def sweep(counts: str, as_json: bool, **of_load: object) -> None:
+def sweep(counts: list[int], as_json: bool, **of_load: object) -> None:
     """Cost per phone as the load grows."""
     reports = []
-    for n in counts.split(","):
-        reports.append(measure(msgspec.convert({"phones": int(n), **of_load}, Load)))
+    for n in counts:
+        reports.append(measure(msgspec.convert({"phones": n, **of_load}, Load)))
         if as_json:
             _print(reports[-1])
     if not as_json:
@@ -204,4 +222,7 @@ def _show(reports: list[Report]) -> None:
 
 
 if __name__ == "__main__":
-    cli()
+    try:
+        cli()
+    except HardError as e:
+        sys.exit(f"error: {e}")

@@ -30,6 +30,8 @@ class Device:
 
 
 def main() -> None:
+    if len(sys.argv) != 4:
+        sys.exit("usage: naive_daemon.py HOST PORT MODEL_FOLDER")
     host, port, model = sys.argv[1], int(sys.argv[2]), Path(sys.argv[3])
     card = yaml.safe_load((model / "card.yaml").read_text("utf-8"))
     torch.set_num_threads(1)
