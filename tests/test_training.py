@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from functools import partial
 from pathlib import Path
 
@@ -13,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.progress import Progress
 
-from hard.datasets import data_dir, features
+from hard.datasets import CHECKOUT, data_dir, features
 from hard.datasets.hapt import (
     LABELS,
     TEST_USERS,
@@ -64,6 +66,21 @@ def at_hops(stream: F32) -> F32:
 
 
 @pytest.mark.data
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["train_sensor.py", "--folds", "1"], "argument --folds: '1'; expected a whole number from 2 on"),
+        (["train_pocket.py", "--steps", "0"], "argument --steps: '0'; expected a whole number from 1 on"),
+        (["train_video.py", "--epochs", "x"], "argument --epochs: 'x'; expected a whole number from 1 on"),
+    ],
+)
+def test_counts_that_cannot_be_are_refused(arguments: list[str], expected: str) -> None:
+    command = [sys.executable, f"tools/{arguments[0]}", *arguments[1:]]
+    done = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 2
+    assert expected in done.stderr
+
+
 def test_training_features_are_serving_features_to_the_last_bit(data: Path) -> None:
     session = read_sessions(data, frozenset({1}))[0]
     served = serve(session.recording, [7, 50, 1, 200])

@@ -13,7 +13,7 @@ import torch
 from rich.progress import Progress
 from torch import Tensor, nn
 
-from hard.datasets.video import Item
+from hard.datasets.video import ACTIVITIES, Item
 from hard.types import U8, HardError
 from test_video_data import write_video
 from tools import webcam
@@ -231,6 +231,14 @@ def test_what_class_folders_lack_is_said_of_what_they_hold(tmp_path: Path) -> No
 def test_groups_to_score_that_are_not_there_are_said(tmp_path: Path) -> None:
     with pytest.raises(HardError, match=r"no clips of g09; there is: g01, g02"):
         parts_of(clip_folders(tmp_path), ["g01", "g09"])
+
+
+def test_classes_that_are_not_there_are_named(tmp_path: Path) -> None:
+    for source in ("weizmann", "webcam_clips"):
+        for label in ACTIVITIES:
+            write_video(tmp_path / source / label / f"{label}_g01.avi", 12, seed=1)
+    with pytest.raises(HardError, match="no clips of Left; there is: "):
+        examples(tmp_path, ["Left"], 4)
 
 
 def test_a_shirt_names_all_its_clips() -> None:

@@ -50,6 +50,9 @@ def examples(root: Path, classes: Sequence[str], frames: int) -> list[Example]:
     """The project's own clips, or any class folders with videos or, where there are none, with images."""
     if (root / "weizmann").is_dir() and (root / "webcam_clips").is_dir():
         items = weizmann(root) + webcam_clips(root)
+        known = {i.label for i in items}
+        if missing := sorted({*classes} - known):
+            raise HardError(f"no clips of {', '.join(missing)}; there is: {', '.join(sorted(known))}")
         return [Example(i.path, i.label, i.group) for i in items if not classes or i.label in classes]
     try:
         return [Example(i.path, i.label, i.group) for i in class_folders(root, classes)]

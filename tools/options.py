@@ -20,6 +20,17 @@ def ask(parser: argparse.ArgumentParser, model: str = "lstm-waist") -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 
+def at_least(least: int) -> Callable[[str], int]:
+    """The `type` of an argument that is a whole number, this or more."""
+
+    def number(text: str) -> int:
+        if not text.isdecimal() or int(text) < least:
+            raise argparse.ArgumentTypeError(f"{text!r}; expected a whole number from {least} on")
+        return int(text)
+
+    return number
+
+
 def answer(result: Result, args: argparse.Namespace, show: Callable[[Result, Console], None]) -> None:
     """Print the result as JSON, where --json asks for it, or show it."""
     if args.json:

@@ -26,6 +26,7 @@ from hard.imu import CHANNELS, in_turns
 from hard.nets.pocket import MOVING, RATE_HZ, LstmPocket
 from hard.types import G, HardError, Windowing
 from tools.confusion import Confusion, show
+from tools.options import at_least
 from tools.pocket_pool import (
     AVERAGING_S,
     LABELS,
@@ -251,10 +252,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, help="data folder (default: HARD_DATA, ../shared/data, data)")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--steps", type=int, default=STEPS)
+    parser.add_argument("--steps", type=at_least(1), default=STEPS)
     parser.add_argument("--out", type=Path, default=Path("build/lstm-pocket"), help="default: %(default)s")
     parser.add_argument("--leave-out", choices=("subjects", *SETS), help="only measure, on what is left out")
-    parser.add_argument("--folds", type=int, default=4, help="of --leave-out subjects (default: %(default)s)")
+    parser.add_argument(
+        "--folds", type=at_least(2), default=4, help="of --leave-out subjects (default: %(default)s)"
+    )
     args = parser.parse_args()
     torch.set_num_threads(1)
     console = Console()

@@ -25,6 +25,7 @@ from hard.nets.acc import LstmAcc
 from hard.nets.posture import PostureLstm
 from hard.nets.rest import SITTING, STANDING
 from hard.types import HardError, Windowing
+from tools.options import at_least
 from tools.pool import KINDS, Pool, read_pool
 from tools.presets import PRESETS, Preset, SensorNet
 from tools.scores import calibration_error
@@ -197,7 +198,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, help="data folder (default: HARD_DATA, ../shared/data, data)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, help="where to write (default: build/PRESET)")
-    parser.add_argument("--folds", type=int, help="only cross-validate, over the training people")
+    parser.add_argument("--folds", type=at_least(2), help="only cross-validate, over the training people")
     args = parser.parse_args()
     torch.set_num_threads(1)
     console, preset, windowing = Console(), PRESETS[args.preset], Windowing()

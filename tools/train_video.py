@@ -21,6 +21,7 @@ from tools import plots, webcam
 from tools.augment import KINDS
 from tools.clips import ClipSet, batches, divide, examples, read
 from tools.fit import class_weights, fit, predict
+from tools.options import at_least
 from tools.scores import Scores, scores, show
 from tools.video_presets import PRESETS, VideoPreset
 
@@ -87,7 +88,11 @@ def train_fixed(args: argparse.Namespace, console: Console) -> None:
 
 
 def device_of(args: argparse.Namespace) -> torch.device:
-    return torch.device(args.device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    name = args.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        return torch.zeros(0, device=name).device
+    except (RuntimeError, AssertionError) as e:  # AssertionError: PyTorch was built without it
+        raise HardError(f"--device {name}: {str(e).splitlines()[0]}; cpu is always there") from None
 
 
 def decide(
@@ -151,9 +156,11 @@ def main() -> None:
     parser.add_argument("--classes", nargs="+", default=[], help="only these class folders")
     parser.add_argument("--test-groups", nargs="+", default=[], help="groups to test on, such as g21 s07 red")
     parser.add_argument("--augment", nargs="*", choices=KINDS, help="instead of the preset's own")
-    parser.add_argument("--epochs", type=int, help="instead of the preset's own")
+    parser.add_argument("--epochs", type=at_least(1), help="instead of the preset's own")
     parser.add_argument(
-        "--steps", type=int, help=f"of webcam (default: {webcam.STEPS}, of a fold {webcam.FOLD_STEPS})"
+        "--steps",
+        type=at_least(1),
+        help=f"of webcam (default: {webcam.STEPS}, of a fold {webcam.FOLD_STEPS})",
     )
     parser.add_argument("--folds", action="store_true", help="webcam: cross-validate, write no checkpoint")
     parser.add_argument("--bfloat16", action="store_true", help="half the time on CPUs that know it")
