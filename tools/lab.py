@@ -120,13 +120,6 @@ class Lab:
             self._daemon.wait()
             self._daemon = None
 
-    def stop_daemon(self) -> float:
-        """SIGTERM; returns how long it took."""
-        began_s = time.monotonic()
-        self.daemon.terminate()
-        self.daemon.wait(20)
-        return time.monotonic() - began_s
-
     def health(self) -> Health | None:
         """From the daemon's endpoint; None where it does not answer."""
         try:

@@ -48,7 +48,7 @@ class Calibration(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Head(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What one person's recordings add to a model; see personal.py."""
+    """What one person's recordings add to a model; see personalize.py."""
 
     device: str
     made: str  # UTC, ISO 8601
