@@ -64,7 +64,10 @@ def read_official(data: Path, split: str) -> Official:
         with np.load(path) as file:
             return Official(file["exp"], file["start"], file["y"] - 1, file["subject"], file["count_matched"])
     except FileNotFoundError:
-        raise HardError(f"{path}: no such file; it tells where the official windows lie") from None
+        raise HardError(
+            f"{path}: no such file; it says where the official windows lie, and cannot be "
+            "downloaded; `python tools/evaluate.py sets --data-set hapt` does without"
+        ) from None
     except (OSError, ValueError, KeyError) as e:
         raise HardError(f"{path}: {e}; expected exp, start, y, subject and count_matched") from None
 
