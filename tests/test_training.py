@@ -19,6 +19,7 @@ from hard.datasets import CHECKOUT, data_dir, features
 from hard.datasets.hapt import (
     LABELS,
     TEST_USERS,
+    TRAIN_USERS,
     Official,
     official_windows,
     read_official,
@@ -129,6 +130,7 @@ def test_official_test_windows_are_complete_and_in_published_order(data: Path) -
     x, official = official_windows(data, "test", W)
     assert x.shape == (2947, 128, 9)
     assert set(official.user.tolist()) == TEST_USERS
+    assert set(read_official(data, "train").user.tolist()) == TRAIN_USERS
     up = x[:, :, 6].mean(axis=1)  # g along the axis that points up at the waist
     assert (up[official.y == LABELS.index("standing")] > 0.8).all()
     assert (np.abs(up[official.y == LABELS.index("laying")]) < 0.7).all()

@@ -70,8 +70,7 @@ Labelled = list[tuple[Recording, int, list[tuple[str, int, int]]]]
 
 
 def _hapt(data: Path, test: bool) -> Labelled:
-    users = frozenset(range(1, 31)) - hapt.TEST_USERS
-    sessions = hapt.read_sessions(data, hapt.TEST_USERS if test else users)
+    sessions = hapt.read_sessions(data, hapt.TEST_USERS if test else hapt.TRAIN_USERS)
     return [
         (s.recording, s.user, [(hapt.LABELS[y], int(first), int(end)) for y, first, end in s.segments])
         for s in sessions

@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 from hard.datasets import cut, data_dir, features
-from hard.datasets.hapt import LABELS, TEST_USERS, Session, read_official, read_sessions, read_transitions
+from hard.datasets.hapt import LABELS, TEST_USERS, TRAIN_USERS, Session, read_sessions, read_transitions
 from hard.model import Model, load_model
 from hard.novelty import measure
 from hard.recordings import read_recording
@@ -52,9 +52,8 @@ class UnknownScore(msgspec.Struct, frozen=True):
 
 def evaluate_unknown(model: Model, data: Path) -> UnknownScore:
     w, card = model.card.windowing, model.card
-    train = frozenset(int(u) for u in np.unique(read_official(data, "train").user))
     between = read_transitions(data)
-    seen, _ = known(read_sessions(data, train), w)
+    seen, _ = known(read_sessions(data, TRAIN_USERS), w)
     sessions = read_sessions(data, TEST_USERS)
     test, labels = known(sessions, w)
     moving = transitions(sessions, between, w)

@@ -12,7 +12,15 @@ from rich.console import Console
 from rich.table import Table
 
 from hard.datasets import cut, data_dir, features
-from hard.datasets.hapt import LABELS, TEST_USERS, Official, Session, read_official, read_sessions
+from hard.datasets.hapt import (
+    LABELS,
+    TEST_USERS,
+    TRAIN_USERS,
+    Official,
+    Session,
+    read_official,
+    read_sessions,
+)
 from hard.model import Model, load_model
 from hard.personal import gait
 from hard.recordings import Recording
@@ -139,8 +147,7 @@ def main(args: argparse.Namespace) -> None:
     """`tools/evaluate.py calibration`: the nine test people; --fit: the constants, of the training people."""
     data = data_dir(args.data)
     if args.fit:
-        train = frozenset(int(u) for u in np.unique(read_official(data, "train").user))
-        up, walk, n = fit_constants(read_sessions(data, train))
+        up, walk, n = fit_constants(read_sessions(data, TRAIN_USERS))
         print(f"UP = {np.round(up, 3).tolist()}\nWALK = {np.round(walk, 3).tolist()}  # {n} stretches")
         return
     sessions = read_sessions(data, TEST_USERS)

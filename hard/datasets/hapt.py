@@ -17,6 +17,7 @@ from hard.types import F32, HardError, Windowing
 LABELS: Final = ("walking", "walking_upstairs", "walking_downstairs", "sitting", "standing", "laying")
 """In the order of the published numbers 1-6; numbers 7-12 are transitions between postures."""
 TEST_USERS: Final = frozenset({2, 4, 9, 10, 12, 13, 18, 20, 24})
+TRAIN_USERS: Final = frozenset(range(1, 31)) - TEST_USERS
 _NAME: Final = re.compile(r"exp(\d+)_user(\d+)$")
 
 
