@@ -28,7 +28,7 @@ LISTEN_EVERY_S = 1.0  # for silence, and for samples that make no window
 ALIGNER_KEEPS_S = 60.0  # readings older than this are of no use any more
 IDLE_S = 1.0
 FLEET = 16  # devices: from here on sources gather messages, since a batch of windows costs less each
-FLEET_TICKS = 2.2  # at most: labels leave within 60 ms then; with 4.0, 100 phones cost half
+FLEET_TICKS = 2.2  # at most; with 5, 100 phones cost half, and labels leave within 120 ms instead of 60
 FLEET_BATCH = 120  # windows; of larger ones each costs about as much: 8,000 phones need no longer gathering
 MAX_NAMES = 100_000
 

@@ -48,9 +48,9 @@ class Inbox:
 
     def drain(self, timeout_s: float = 0.0) -> deque[Message]:
         """Everything that waits; blocks until there is something, `wake` or the time-out."""
+        if timeout_s:
+            self.wait(timeout_s)
         with self._ready:
-            if not self._queue and timeout_s:
-                self._ready.wait(timeout_s)
             taken, self._queue = self._queue, deque()
             self._bytes = 0
             return taken
